@@ -1,0 +1,1 @@
+"""Sharing a prompt, putting the answer together, and the command line. Imports no peer code."""

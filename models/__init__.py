@@ -1,0 +1,1 @@
+"""Checkpoints and the model definitions, written over `protocols.base`."""

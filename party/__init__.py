@@ -1,0 +1,1 @@
+"""A peer: identity, mesh, links, sessions and the two engines (compute, dealer)."""

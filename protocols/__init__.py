@@ -1,0 +1,1 @@
+"""The mathematics on shares: one folder a protocol, all behind `base.Protocol`."""

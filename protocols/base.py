@@ -1,0 +1,88 @@
+"""What a model may do to a secret, at the level of a transformer, so that a protocol can fuse rounds.
+
+Shapes: T new tokens, S cached tokens, C width, F hidden width, H query heads, G key/value heads, D head size, V vocabulary.
+
+A model (``tacit.models``) is written once over :class:`Protocol` and runs unchanged in the clear (``plain``), on shapes
+alone (``trace``), on shares (``pair``: the two compute peers) and as the dealer of ``pair``. A *site* is the dotted name of
+one place in the model (``layers.3.norm1``); weights, calibrated ranges and scales are looked up by it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+S = TypeVar("S")
+Tokens = TypeVar("Tokens")
+Cache = TypeVar("Cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """An architecture after folding (see ``tacit.models.fold``): all that a protocol needs besides the weights."""
+
+    architecture: str  # "llama" or "gpt2": which definition runs
+    layers: int
+    heads: int  # H
+    kv_heads: int  # G, divides H
+    head_size: int  # D
+    width: int  # C
+    hidden: int  # F
+    vocab: int  # V
+    context: int  # longest S + T
+    eps: float  # of every norm
+    activation: str  # "silu" (gated), "gelu_tanh" or "gelu" or "relu"
+    rope_theta: float | None  # None: learned positions are added by embed()
+
+    @property
+    def gated(self) -> bool:
+        return self.activation == "silu"
+
+    @property
+    def qkv_width(self) -> int:
+        """Columns of the fused query, key, value projection: (H + 2 G) D."""
+        return (self.heads + 2 * self.kv_heads) * self.head_size
+
+
+class Protocol(ABC, Generic[S, Tokens, Cache]):
+    """One party's view of a protocol. S is its secret, Tokens what enters embed(), Cache one layer's keys and values."""
+
+    @abstractmethod
+    def new_cache(self) -> list[Cache]:
+        """An empty cache for each layer."""
+
+    @abstractmethod
+    def embed(self, tokens: Tokens, start: int) -> S:
+        """Embedding rows of T tokens, the first at position `start` (learned positions added): (T, C)."""
+
+    @abstractmethod
+    def linear(self, x: S, site: str) -> S:
+        """x W + b with the weights of `site`: (T, C_in) -> (T, C_out)."""
+
+    @abstractmethod
+    def add(self, x: S, y: S) -> S:
+        """x + y: (T, C)."""
+
+    @abstractmethod
+    def rms_norm(self, x: S, site: str) -> S:
+        """x / sqrt(mean(x^2) + eps) row by row; the norm's weight lives in the next matrix: (T, C)."""
+
+    @abstractmethod
+    def attention(self, qkv: S, site: str, cache: Cache, start: int) -> S:
+        """Causal softmax attention; rotates q and k first if the spec has RoPE; 1/sqrt(D) lives in the q columns.
+
+        qkv (T, (H + 2 G) D) = q heads, k heads, v heads -> (T, H D). Appends the new keys and values to `cache`.
+        """
+
+    @abstractmethod
+    def activation(self, x: S, site: str) -> S:
+        """The spec's pointwise activation: (T, F)."""
+
+    @abstractmethod
+    def gated(self, gate_up: S, site: str) -> S:
+        """silu(g) * u of (T, 2 F) = g, u -> (T, F)."""
+
+    @abstractmethod
+    def last(self, x: S) -> S:
+        """The last row: (T, C) -> (1, C)."""

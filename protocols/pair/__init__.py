@@ -1,0 +1,1 @@
+"""The default protocol: two compute peers and a dealer, one corrupt peer tolerated."""

@@ -1,0 +1,1 @@
+"""The oracle: the same models in the clear, in float64."""

@@ -1,0 +1,1 @@
+"""Shapes and costs only: what a step will need, nothing executed."""
