@@ -1,0 +1,93 @@
+"""What an answer is made of: pieces of text as they come, and afterwards the whole with its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural log-probability of a chosen token under the model itself (temperature 1, nothing cut off)."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()  # most likely tokens at this place, best first: (token id, logprob)
+
+
+class Piece(str):
+    """Text that became certain with one step of the model: whole characters, made of one or more tokens.
+
+    It is a plain ``str`` (print it, join it) that also knows its ``token_ids``; joined, the pieces are the answer's text.
+    """
+
+    token_ids: tuple[int, ...]
+
+    __slots__ = ("token_ids",)
+
+    def __new__(cls, text: str, token_ids: Sequence[int] = ()) -> Piece:
+        piece = super().__new__(cls, text)
+        piece.token_ids = tuple(token_ids)
+        return piece
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds. Per token means per step of one new token; with no such step, the prompt's step stands in."""
+
+    first_token_ms: float  # from the request to the first token, the session's set-up and the whole prompt included
+    per_token_ms: float  # online: from one token to the next, as the client sees it
+    offline_ms_per_token: float  # the dealer's own time (it runs ahead, so it is mostly not waited for)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes between the three peers, both directions and both compute peers added up; per token as in `Timings`."""
+
+    rounds_per_token: float
+    online_bytes_per_token: float  # between the compute peers
+    offline_bytes_per_token: float  # from the dealer to the compute peers
+    client_bytes_per_token: float  # between the client and both compute peers
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished answer. `token_ids` leaves out the end-of-text token; `text` ends before a stop string."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    model: str
+    protocol: str
+    finish_reason: FinishReason  # "stop": end of text or a stop string; "length": max_new_tokens or the context
+    usage: Usage
+    timings: Timings
+    traffic: Traffic
+    layers: int
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``tacit ask --json``."""
+        traffic = asdict(self.traffic)
+        del traffic["client_bytes_per_token"]
+        return {
+            "text": self.text,
+            "token_ids": list(self.token_ids),
+            "model": self.model,
+            "protocol": self.protocol,
+            "usage": asdict(self.usage),
+            "timings": asdict(self.timings),
+            "traffic": traffic,
+            "layers": self.layers,
+        }

@@ -1,0 +1,167 @@
+"""Between text and token ids: tokenizers, text that grows by whole characters, and stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tokenizers import Tokenizer as _HuggingFace
+
+from ..errors import ModelError, UsageError
+
+_REPLACEMENT = "\ufffd"
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back for one model."""
+
+    vocab: int
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+
+
+class TextTokenizer:
+    """A Hugging Face ``tokenizer.json``; its own post-processor puts the start-of-text token where the model wants it."""
+
+    def __init__(self, definition: bytes, vocab: int, bos: int | None) -> None:
+        """Raises ModelError for bytes that are no tokenizer, or one with more tokens than the model has."""
+        try:
+            self._tokenizer = _HuggingFace.from_buffer(definition)
+        except Exception as error:  # noqa: BLE001 - the Rust library raises bare Exception
+            raise ModelError(f"tokenizer.json cannot be read ({error}); check the model's folder") from error
+        largest = max(self._tokenizer.get_vocab().values(), default=-1)
+        if largest >= vocab:
+            raise ModelError(
+                f"tokenizer.json goes up to token {largest} and the model has {vocab} tokens: they do not belong together"
+            )
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._bos = bos
+        self.vocab = vocab
+
+    def encode(self, text: str) -> list[int]:
+        token_ids: list[int] = self._tokenizer.encode(text).ids
+        # An empty prompt is fine where a start-of-text token gives the model something to start from.
+        return token_ids if token_ids or self._bos is None else [self._bos]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return text
+
+
+class IdTokenizer:
+    """For a model without tokenizer.json: its text is token ids in decimal, separated by spaces or commas."""
+
+    def __init__(self, vocab: int) -> None:
+        self.vocab = vocab
+
+    def encode(self, text: str) -> list[int]:
+        try:
+            return [int(word) for word in text.replace(",", " ").split()]
+        except ValueError:
+            raise UsageError(
+                "this model has no tokenizer: give the prompt as token ids, numbers separated by spaces"
+            ) from None
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return " ".join(map(str, token_ids))
+
+
+class Detokenizer:
+    """Turns tokens into text as they come, whole characters only, with the spaces the full text has.
+
+    A token alone does not know its leading space (many tokenizers drop one at the start of a text) nor whether its bytes end
+    a character, so each step decodes a short window that starts a token group earlier and prints what it added. Same idea as
+    in Hugging Face's text-generation-inference; the window starts inside the prompt, so the first token keeps its space.
+    """
+
+    _CONTEXT = 6  # tokens of the prompt to decode along: enough for any character (4 bytes) and a word start
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+        self._decode = tokenizer.decode
+        self._ids = list(prompt[-self._CONTEXT :])
+        self._start = 0  # of the window
+        self._printed = len(self._ids)  # tokens whose text is out
+        if self._decode(self._ids).endswith(_REPLACEMENT):
+            # The prompt ends inside a character: what follows must not be read as its continuation twice.
+            self._start = self._printed
+
+    def add(self, token_id: int) -> str:
+        """The text that this token completes; empty while a character is unfinished."""
+        self._ids.append(token_id)
+        before = self._decode(self._ids[self._start : self._printed])
+        after = self._decode(self._ids[self._start :])
+        if after.endswith(_REPLACEMENT) or len(after) <= len(before):
+            return ""
+        self._advance()
+        return after[len(before) :]
+
+    def flush(self) -> str:
+        """What is left at the end of the answer, unfinished characters as U+FFFD."""
+        if self._printed == len(self._ids):
+            return ""
+        before = self._decode(self._ids[self._start : self._printed])
+        after = self._decode(self._ids[self._start :])
+        # Byte-fallback decoders turn a whole run into U+FFFD once one byte is missing: then the rest speaks for itself.
+        text = after[len(before) :] if after.startswith(before) else self._decode(self._ids[self._printed :])
+        self._advance()
+        return text
+
+    def _advance(self) -> None:
+        self._start, self._printed = self._printed, len(self._ids)
+        # Forget what no window reaches any more: decoding stays as cheap for the thousandth token as for the first.
+        del self._ids[: self._start]
+        self._printed -= self._start
+        self._start = 0
+
+
+class StopScanner:
+    """Ends an answer before the first of some stop strings, and holds back text that may be the beginning of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        if any(not stop for stop in stops):
+            raise UsageError("a stop string is empty; leave it out")
+        self._stops = tuple(stops)
+        self._held = ""
+        self.stopped = False
+
+    def add(self, text: str) -> str:
+        """The part of the text so far that can be shown. Sets `stopped` when a stop string is complete."""
+        text = self._held + text
+        found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)]
+        hold = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - hold :]
+        return text[: len(text) - hold]
+
+    def flush(self) -> str:
+        text, self._held = self._held, ""
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that `stop` begins with."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def load(definition: bytes | None, vocab: int, bos: int | None) -> Tokenizer:
+    """The model's tokenizer, or plain ids if it has none."""
+    return IdTokenizer(vocab) if definition is None else TextTokenizer(definition, vocab, bos)
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[int], context: int) -> list[int]:
+    """Token ids of a prompt, checked before anything is sent. Raises UsageError."""
+    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    if not ids:
+        raise UsageError("the prompt is empty and this model has no start-of-text token to begin with")
+    for place, token_id in enumerate(ids):
+        if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < tokenizer.vocab:
+            # The place, not the value: a prompt's content does not belong in an error.
+            raise UsageError(f"prompt token {place} is not a token id of this model (0 to {tokenizer.vocab - 1})")
+    if len(ids) > context:
+        raise UsageError(f"the prompt has {len(ids)} tokens and the model's context is {context}: shorten the prompt")
+    return ids
