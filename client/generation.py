@@ -66,8 +66,8 @@ class ModelFacts:
 class Generation:
     """One answer on its way. Iterate it for `Piece`s of text; then `result` holds the whole.
 
-    Nothing is sent before the first piece is asked for. Leaving the loop early, `close()`, or an error ends the session;
-    `text` and `token_ids` keep what had come by then.
+    Nothing is sent before the first piece is asked for. Leaving the loop early, `close()`, or an error ends the
+    session; `text` and `token_ids` keep what had come by then.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Generation:
         sampling: Sampling,
         stop: Sequence[str] = (),
     ) -> None:
-        """`start(prompt_tokens, max_new_tokens)` opens the session. Raises UsageError for a request that cannot be met."""
+        """`start(prompt_tokens, max_new_tokens)` opens the session. Raises UsageError for what cannot be done."""
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.model = model

@@ -21,7 +21,7 @@ class TokenLogprob:
 class Piece(str):
     """Text that became certain with one step of the model: whole characters, made of one or more tokens.
 
-    It is a plain ``str`` (print it, join it) that also knows its ``token_ids``; joined, the pieces are the answer's text.
+    It is a plain ``str`` (print it, join it) that also knows its ``token_ids``; joined, the pieces are the answer.
     """
 
     token_ids: tuple[int, ...]

@@ -1,7 +1,7 @@
 """From logits to the next token, on the client alone: the peers never learn which token was taken.
 
-Order as in Hugging Face: temperature, then top-k, then top-p. The uniform draw of token number i is SHA-256(seed, i), so an
-answer depends on (logits, seed) only, not on a library's generator or its version.
+Order as in Hugging Face: temperature, then top-k, then top-p. The uniform draw of token number i is SHA-256(seed, i),
+so an answer depends on (logits, seed) only, not on a library's generator or its version.
 """
 
 from __future__ import annotations

@@ -23,18 +23,19 @@ class Tokenizer(Protocol):
 
 
 class TextTokenizer:
-    """A Hugging Face ``tokenizer.json``; its own post-processor puts the start-of-text token where the model wants it."""
+    """A Hugging Face ``tokenizer.json``; its own post-processor adds the start-of-text token."""
 
     def __init__(self, definition: bytes, vocab: int, bos: int | None) -> None:
         """Raises ModelError for bytes that are no tokenizer, or one with more tokens than the model has."""
         try:
             self._tokenizer = _HuggingFace.from_buffer(definition)
-        except Exception as error:  # noqa: BLE001 - the Rust library raises bare Exception
+        except Exception as error:  # the Rust library raises nothing narrower
             raise ModelError(f"tokenizer.json cannot be read ({error}); check the model's folder") from error
         largest = max(self._tokenizer.get_vocab().values(), default=-1)
         if largest >= vocab:
             raise ModelError(
-                f"tokenizer.json goes up to token {largest} and the model has {vocab} tokens: they do not belong together"
+                f"tokenizer.json goes up to token {largest} and the model has {vocab} tokens: "
+                "they do not belong together"
             )
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -72,9 +73,10 @@ class IdTokenizer:
 class Detokenizer:
     """Turns tokens into text as they come, whole characters only, with the spaces the full text has.
 
-    A token alone does not know its leading space (many tokenizers drop one at the start of a text) nor whether its bytes end
-    a character, so each step decodes a short window that starts a token group earlier and prints what it added. Same idea as
-    in Hugging Face's text-generation-inference; the window starts inside the prompt, so the first token keeps its space.
+    A token alone does not know its leading space (many tokenizers drop one at the start of a text) nor whether its
+    bytes end a character, so each step decodes a short window that starts a token group earlier and prints what it
+    added. Same idea as in Hugging Face's text-generation-inference; the window starts inside the prompt, so that the
+    first token keeps its space.
     """
 
     _CONTEXT = 6  # tokens of the prompt to decode along: enough for any character (4 bytes) and a word start
