@@ -6,7 +6,6 @@ either runs the OpenSSL form (`reference`), bit for bit the same. Key expansion 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -108,15 +107,12 @@ def _mmo_intrinsic(words: int) -> Any:
     return mmo16
 
 
-@cache
-def mmo() -> Callable[[U64, U64, int, U64], None]:
-    """mmo(src, dst, n, round_keys): the first n blocks of dst = AES(src) xor src, for (m, 2) arrays with m >= n rounded up to 16."""
-    mmo16 = _mmo_intrinsic(vector_words())
+mmo16 = _mmo_intrinsic(vector_words() or 2)
 
-    @njit(nogil=True, inline="never")  # type: ignore[untyped-decorator]
-    def run(src: U64, dst: U64, n: int, keys: U64) -> None:
-        a, d, k = np.uint64(src.ctypes.data), np.uint64(dst.ctypes.data), np.uint64(keys.ctypes.data)
-        for i in range((n + 15) // 16):
-            mmo16(a + np.uint64(256 * i), d + np.uint64(256 * i), k)
 
-    return run  # type: ignore[no-any-return]
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def mmo(src: U64, dst: U64, n: int, keys: U64) -> None:
+    """The first n blocks of dst = AES(src) xor src, for contiguous (m, 2) arrays with m >= n rounded up to 16."""
+    a, d, k = np.uint64(src.ctypes.data), np.uint64(dst.ctypes.data), np.uint64(keys.ctypes.data)
+    for i in range((n + 15) // 16):
+        mmo16(a + np.uint64(256 * i), d + np.uint64(256 * i), k)

@@ -1,0 +1,78 @@
+"""Covers: what a party does with the nodes of a gate's tree, given the public X.
+
+The tree is over r, the mask, n bits, most significant first. A node of level j stands for all r with the same top j bits; as
+X = x + r is public, it also stands for the window u = (X >> (n - j)) - node (signed, j bits) of x:
+
+    x = u W + v,   W = 2^(n - j),   v = (X mod W) - (r mod W)  in (-W, W),
+
+so every window is read with double, overlapping width, and needs no comparison and no borrow. A cover says of each window of
+each level: EXPAND it, drop it (ZERO: the function is 0 there), or evaluate piece p: a polynomial in v, good on the whole
+double window. Pieces are evaluated with the payload (1, -rho, rho^2 ...) of their level, rho = r mod W (its top q bits where
+n - j > q; v is then in units of W 2^-q). The nodes evaluated are a prefix-free cover of r's path, so exactly one of them is on it.
+
+Range: -2^(n-1) <= x < 2^(n-1) - W_leaf; the top window aliases the bottom one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .hashing import U64
+
+EXPAND, ZERO = -1, -2
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cover:
+    """A gate's table in the form the kernels read. Levels run from 0 (root) to `depth` (leaves)."""
+
+    n: int  # bits of x, X and r
+    depth: int
+    classify: I64  # (depth + 1,) 1 where windows are classified, 0 where every node is expanded
+    low: I64  # (depth + 1,) first window listed; windows outside the list are ZERO
+    offset: I64  # (depth + 1,) where the level's list starts in `actions`
+    length: I64  # (depth + 1,)
+    actions: I64  # EXPAND, ZERO or a row of `coefficients`
+    terms: I64  # (depth + 1,) degree + 1 of the level's pieces, 0 where the level has no payload
+    kept: I64  # (depth + 1,) q: bits of v kept at the level
+    coefficients: U64  # (pieces, 3), two's complement at the gate's output scale
+    width: int  # most nodes of one tree alive at once, for buffers
+
+    def words(self, fused: int) -> I64:
+        """Payload words at each level when each term is multiplied by `fused` secrets; even: (depth + 1,)."""
+        w = self.terms * fused
+        return w + (w & 1)
+
+    def payload_words(self, fused: int = 1) -> int:
+        """Payload words of one key, all levels together."""
+        return int(self.words(fused).sum())
+
+    def key_bytes(self, fused: int = 1) -> int:
+        """Bytes of correction words of one key: 16 a level and 8 a payload word."""
+        return 16 * self.depth + 8 * self.payload_words(fused)
+
+    def rho(self, r: U64, level: int) -> U64:
+        """rho = r mod W at `level`, its top `kept` bits (shifted up where W has fewer)."""
+        w, q = self.n - level, int(self.kept[level])
+        low = r & np.uint64((1 << w) - 1)
+        return low >> np.uint64(w - q) if w >= q else low << np.uint64(q - w)
+
+    def payload(self, r: U64, factors: U64) -> U64:
+        """beta of every key: r (B,), factors (B, fused) multiply (1, -rho, rho^2): (B, payload_words)."""
+        fused = factors.shape[1]
+        out = np.zeros((len(r), self.payload_words(fused)), np.uint64)
+        at = 0
+        for level in np.flatnonzero(self.terms):
+            minus_rho = -self.rho(r, int(level))
+            d1 = int(self.terms[level])
+            for f in range(fused):
+                power = factors[:, f].copy()
+                for i in range(d1):
+                    out[:, at + f * d1 + i] = power
+                    power *= minus_rho
+            at += int(self.words(fused)[level])
+        return out
