@@ -56,6 +56,7 @@ class ModelFacts:
 
     name: str
     protocol: str
+    manifest_hash: str
     vocab: int
     context: int
     layers: int
@@ -145,9 +146,15 @@ class Generation:
         asked = time.perf_counter()
         runner = self._start(len(self._prompt), self._max_new_tokens)
         try:
-            reason = yield from self._steps(runner, asked)
+            try:
+                reason = yield from self._steps(runner, asked)
+            except GeneratorExit:  # the reader left between two steps: an answer that ended early, not a failure
+                runner.finish()
+                raise
             runner.finish()
-        except BaseException:  # GeneratorExit and Ctrl-C too: the peers must not keep a session nobody reads
+        except GeneratorExit:
+            raise
+        except BaseException:  # Ctrl-C too: the peers must not keep a session nobody reads
             runner.abort()
             raise
         self._result = self._account(reason)

@@ -1,0 +1,105 @@
+"""The coordinator as the client sees it: HTTP, bounded answers, errors of our own tree. It is told sizes, no text."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from ..errors import NetworkError, PeerError
+from ..records import error_from_json, parse_json
+from ..wire import SessionReply, SessionRequest
+
+_SMALL = 1 << 20
+_TOKENIZER = 64 << 20  # the largest published tokenizer.json files are about 20 MB
+
+
+class Directory:
+    """One coordinator. Every method raises NetworkError (not reachable, too slow), PeerError (nonsense), or what the
+    coordinator reported (UsageError for an unknown model, RefusedError ...)."""
+
+    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+        self._url = url
+        self._name = f"coordinator at {url}"
+        # A proxy set in the environment is for the world outside, not for a cluster on this machine.
+        self._http = httpx2.Client(base_url=url, timeout=timeout, trust_env=not _is_loopback(url))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def healthy(self) -> bool:
+        """Whether a coordinator answers here at all."""
+        try:
+            return isinstance(self._json("GET", "/health"), dict)
+        except (NetworkError, PeerError):
+            return False
+
+    def models(self) -> list[dict[str, Any]]:
+        """What the cluster serves: name, manifest_hash, vocab, context, layers, architecture ..."""
+        found = self._json("GET", "/v1/models")
+        if not isinstance(found, list) or not all(isinstance(one, dict) and "name" in one for one in found):
+            raise PeerError(self._name, "sent a list of models that is none")
+        return found
+
+    def manifest(self, model: str) -> bytes:
+        return self._bytes("GET", f"/v1/models/{quote(model, safe='')}/manifest", _SMALL)
+
+    def tokenizer(self, model: str) -> bytes:
+        return self._bytes("GET", f"/v1/models/{quote(model, safe='')}/tokenizer", _TOKENIZER)
+
+    def status(self) -> dict[str, Any]:
+        """Peers, roles, sessions, models."""
+        found = self._json("GET", "/v1/status")
+        if not isinstance(found, dict):
+            raise PeerError(self._name, "sent a status that is none")
+        return found
+
+    def open_session(self, request: SessionRequest) -> SessionReply:
+        """Three peers for a session, as they signed it; the caller checks the signatures."""
+        raw = self._bytes("POST", "/v1/sessions", _SMALL, request.to_bytes())
+        return SessionReply.from_bytes(raw, self._name)
+
+    def _json(self, method: str, path: str) -> object:
+        try:
+            return parse_json(self._bytes(method, path, _SMALL))
+        except ValueError as error:
+            raise PeerError(self._name, f"sent no JSON for {path}: {error}") from None
+
+    def _bytes(self, method: str, path: str, limit: int, content: bytes | None = None) -> bytes:
+        headers = {"content-type": "application/json"} if content is not None else None
+        body = bytearray()
+        try:
+            with self._http.stream(method, path, content=content, headers=headers) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > limit:
+                        raise PeerError(self._name, f"sent more than {limit} bytes for {path}")
+                if response.is_success:
+                    return bytes(body)
+                status = response.status_code
+        except httpx2.ConnectError:
+            raise NetworkError(f"no {self._name}: start a cluster with `tacit up`, or check the address") from None
+        except httpx2.TimeoutException:
+            raise NetworkError(f"{self._name} did not answer {path} in time") from None
+        except httpx2.HTTPError as error:
+            raise NetworkError(f"{self._name} broke off at {path}: {error}") from None
+        raise self._reported(status, bytes(body), path)
+
+    def _reported(self, status: int, body: bytes, path: str) -> Exception:
+        try:
+            report = parse_json(body)
+        except ValueError:
+            report = None
+        if isinstance(report, dict) and "error" in report:
+            return error_from_json(report["error"], self._name)
+        return PeerError(self._name, f"answered {path} with HTTP status {status}")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

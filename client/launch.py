@@ -1,0 +1,241 @@
+"""A cluster on this machine: fresh identities, a coordinator and peers as processes, all or none of them running."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from ..errors import ConfigError, NetworkError, PeerLost, UsageError
+from .directory import Directory
+from .process import Child, run_to_end
+from .state import ClusterFolder
+from .warmth import is_warm, set_warm
+
+DEFAULT_MODEL = "stories"
+OPERATOR = "this machine"
+
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 3.0
+_FAREWELL_SECONDS = 2.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A row of the table of processes."""
+
+    name: str
+    pid: int
+    peer_id: str
+    endpoint: str
+    details: str
+
+
+class Cluster:
+    """Coordinator and peers on this machine, up from `start()` (or entering a `with`) until `stop()`.
+
+    ``with tacit.Cluster(model="stories") as cluster, tacit.Client(cluster) as client: …``
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | Path | Sequence[str | Path] = DEFAULT_MODEL,
+        peers: int = 3,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        progress: Progress | None = None,
+    ) -> None:
+        """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one.
+
+        `progress` is told what is being done, in a few words. Raises UsageError for settings that cannot work.
+        """
+        if peers < 3:
+            raise UsageError(f"a cluster of {peers} peers cannot serve: a session takes two compute peers and a dealer")
+        if not 0 <= port <= 65535:
+            raise UsageError(f"port {port} does not exist; choose one from 1 to 65535, or 0 for any free one")
+        self._models = [str(model)] if isinstance(model, str | Path) else [str(one) for one in model]
+        self._peers = peers
+        self._port = port
+        self._host = host
+        self._progress = progress or (lambda what: None)
+        self._folder: ClusterFolder | None = None
+        self._children: list[Child] = []
+        self._processes: list[Process] = []
+        self.url = ""
+        self.roster_path = Path()
+
+    def start(self) -> Cluster:
+        """Start everything and wait until it can serve. On failure nothing is left running, and the error says why."""
+        if self._folder is not None:
+            raise UsageError("this cluster is already running")
+        _need_peer_extra()
+        self._folder = ClusterFolder()
+        try:
+            self._start(self._folder)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End every process and remove the cluster's folder. Stopping twice is fine."""
+        for child in reversed(self._children):
+            child.terminate()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for child in reversed(self._children):
+            child.reap(deadline - time.monotonic())
+        self._children.clear()
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    def __enter__(self) -> Cluster:
+        return self if self._folder is not None else self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def processes(self) -> list[Process]:
+        """Who runs here."""
+        return list(self._processes)
+
+    def check(self) -> None:
+        """Raises PeerLost naming a process that has ended."""
+        for child in self._children:
+            if (ending := child.ended()) is not None:
+                raise PeerLost(child.name, ending)
+
+    def wait(self) -> None:
+        """Watch over the processes until one ends; then PeerLost, once its sessions had time to say who it was."""
+        while True:
+            time.sleep(0.2)
+            try:
+                self.check()
+            except PeerLost:
+                time.sleep(_FAREWELL_SECONDS)
+                raise
+
+    def _start(self, folder: ClusterFolder) -> None:
+        from ..party.identity import Identity
+        from ..wire import CoordinatorEntry, Member, Roster
+
+        if not is_warm():
+            self._progress("compiling kernels (once per installation)")
+            _warm()
+            set_warm()
+        self._progress("starting coordinator and peers")
+        names = [f"peer-{number}" for number in range(self._peers)]
+        identities = {name: Identity.generate() for name in ("coordinator", *names)}
+        with _free_ports(self._host, self._peers + 1) as ports:
+            port, mesh_ports = self._port or ports[-1], ports[:-1]
+        self.url = f"http://{self._host}:{port}"
+        roster = Roster(
+            cluster="local",
+            own=True,
+            coordinator=CoordinatorEntry(
+                name="coordinator",
+                url=self.url,
+                peer_id=identities["coordinator"].peer_id,
+                mesh_key=identities["coordinator"].mesh_key,
+            ),
+            members=tuple(
+                Member(
+                    name=name,
+                    operator=OPERATOR,
+                    peer_id=identities[name].peer_id,
+                    mesh_endpoint=f"tcp://{self._host}:{mesh_port}",
+                    mesh_key=identities[name].mesh_key,
+                )
+                for name, mesh_port in zip(names, mesh_ports, strict=True)
+            ),
+        )
+        self.roster_path = folder.path / "cluster.json"
+        roster.save(self.roster_path)
+        for name, identity in identities.items():
+            identity.save(folder.path / f"{name}.identity")
+
+        def child(name: str, module: str, *arguments: str) -> Child:
+            files = ["--identity", str(folder.path / f"{name}.identity"), "--roster", str(self.roster_path)]
+            started = Child(name, module, [*files, *arguments], folder.path / f"{name}.log")
+            self._children.append(started)
+            return started
+
+        models = [argument for model in self._models for argument in ("--model", _absolute(model))]
+        for name in names:
+            child(name, "tacit.party.server", "--host", self._host, *models)
+        child("coordinator", "tacit.coordinator.server", "--host", self._host, "--port", str(port))
+        self._await_all()
+        self._await_models()
+        self._processes = [
+            Process(one.name, one.pid, identities[one.name].peer_id, endpoint, details)
+            for one, endpoint, details in [
+                *((one, member.mesh_endpoint, "") for one, member in zip(self._children, roster.members, strict=False)),
+                (self._children[-1], self.url, ""),
+            ]
+        ]
+        folder.announce(self.url, self.roster_path)
+
+    def _await_all(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        for child in self._children:
+            child.await_ready(deadline - time.monotonic())
+
+    def _await_models(self) -> None:
+        """The coordinator has to have met the peers before it can propose them."""
+        directory = Directory(self.url)
+        deadline = time.monotonic() + _READY_SECONDS
+        try:
+            while not directory.models():
+                self.check()
+                if time.monotonic() > deadline:
+                    raise NetworkError("the coordinator does not see three peers; look at the logs beside cluster.json")
+                time.sleep(0.05)
+        finally:
+            directory.close()
+
+
+def _absolute(model: str) -> str:
+    """A folder by its full path, a name as it is: the children run wherever they like."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.exists() else model
+
+
+def _need_peer_extra() -> None:
+    missing = [name for name in ("torch", "numba", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"running peers needs {', '.join(missing)}, which this client-only installation leaves out: "
+            "pip install 'tacit[peer]'"
+        )
+
+
+def _warm() -> None:
+    """Compile the kernels once, in a child: three peers compiling side by side would take three times as long."""
+    run_to_end("from tacit.kernels.warm import warm; warm()", 300.0)
+
+
+@contextmanager
+def _free_ports(host: str, count: int) -> Iterator[list[int]]:
+    """Ports nobody listens on, all different. If another program is quicker to take one, the process says so."""
+    sockets = []
+    try:
+        for _ in range(count):
+            one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            sockets.append(one)
+            one.bind((host, 0))
+        yield [int(one.getsockname()[1]) for one in sockets]
+    except OSError as error:
+        raise NetworkError(f"cannot listen on {host}: {error.strerror}") from None
+    finally:
+        for one in sockets:
+            with suppress(OSError):
+                one.close()

@@ -1,0 +1,127 @@
+"""An answer's conversation with the two compute peers: keys of the tokens out, shares of the logits in.
+
+| step | to each compute peer | from each compute peer |
+| --- | --- | --- |
+| 0 | "prompt": a DPF key for every token of the prompt | "logits": V shares of 32 bits, and what they cost |
+| k | "prompt": a key for the token just chosen | "logits" |
+| last | "end" | "account" |
+
+A key alone says nothing of its token, a share nothing of the logits; the sizes tell how many tokens there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NetworkError, PeerError
+from ..kernels.dpf.keygen import one_hot_keys, tree_keys
+from ..transport import Circle, Link
+from .generation import Step, StepCost
+
+_BITS = 32
+_MAX_SCALE = 30
+_COUNTER = 1 << 48
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """One peer's answer to a step."""
+
+    words: NDArray[np.uint32]  # (V,)
+    scale: int
+    cost: StepCost
+
+
+class PrivateSession:
+    """A `Runner` over two open links, in role order. One answer, one thread."""
+
+    def __init__(
+        self,
+        circle: Circle,
+        links: tuple[Link, Link],
+        *,
+        session: bytes,
+        vocab: int,
+        layers: int,
+        timeout: float,
+    ) -> None:
+        """`session` is the id of 16 bytes that the links and the peers' statements carry; `timeout` is per step."""
+        self._circle = circle
+        self._links = links
+        self._vocab = vocab
+        self._layers = layers
+        self._timeout = timeout
+        self._tree_keys = tree_keys(session)
+        self._step = 0
+
+    def step(self, tokens: Sequence[int], ahead: int) -> Step:
+        """Logits after these tokens. Raises PeerLost, PeerError or NetworkError, which end the session everywhere."""
+        before = self._client_bytes()
+        pairs = [one_hot_keys(token, self._vocab, self._tree_keys) for token in tokens]
+        for link, keys in zip(self._links, zip(*pairs, strict=True), strict=True):
+            link.send("prompt", b"".join(keys), step=self._step, tokens=len(tokens), ahead=ahead)
+        first, second = (self._receive(link) for link in self._links)
+        if first.scale != second.scale:
+            raise self._wrong(self._links[1], "gave its logits another scale than its partner")
+        self._step += 1
+        # Shares add up in the ring of 32 bits; the sum is a signed fixed-point number.
+        logits = np.ldexp((first.words + second.words).view(np.int32).astype(np.float64), -first.scale)
+        return Step(logits, _together(first.cost, second.cost, self._client_bytes() - before))
+
+    def finish(self) -> None:
+        """Say "end", take the peers' final account, close."""
+        for link in self._links:
+            link.send("end")
+        for link in self._links:
+            link.receive("account", timeout=self._timeout)
+        self._circle.close()
+
+    def abort(self) -> None:
+        self._circle.fail(NetworkError("the client ended the session early"))
+        self._circle.close()
+
+    def _receive(self, link: Link) -> _Share:
+        message = link.receive("logits", size=4 * self._vocab, timeout=self._timeout)
+
+        def field(name: str, low: int, high: int) -> int:
+            try:
+                return message.integer(name, low, high, link.remote)
+            except PeerError as error:
+                link.abort(error)
+                raise
+
+        field("step", self._step, self._step)
+        field("bits", _BITS, _BITS)
+        field("count", self._vocab, self._vocab)
+        field("layers", self._layers, self._layers)
+        scale = field("scale", 0, _MAX_SCALE)
+        cost = StepCost(
+            rounds=field("rounds", 0, _COUNTER),
+            online_bytes=field("online_bytes", 0, _COUNTER),
+            offline_bytes=field("offline_bytes", 0, _COUNTER),
+            offline_us=field("dealer_us", 0, _COUNTER),
+        )
+        return _Share(np.frombuffer(message.body, "<u4"), scale, cost)
+
+    def _wrong(self, link: Link, reason: str) -> PeerError:
+        error = PeerError(link.remote, reason)
+        link.abort(error)
+        return error
+
+    def _client_bytes(self) -> int:
+        return sum(link.stats.bytes_sent + link.stats.bytes_received for link in self._links)
+
+
+def _together(first: StepCost, second: StepCost, client_bytes: int) -> StepCost:
+    """Both peers' cost of a step: they play the same rounds, and each counts the bytes on its own side."""
+    return StepCost(
+        rounds=max(first.rounds, second.rounds),
+        online_bytes=first.online_bytes + second.online_bytes,
+        offline_bytes=first.offline_bytes + second.offline_bytes,
+        client_bytes=client_bytes,
+        offline_us=max(first.offline_us, second.offline_us),
+    )
