@@ -1,4 +1,4 @@
-"""A link: the ordered, private, strict channel between two of a session's parties, and what its failure means for others.
+"""A link: the ordered, private, strict channel between two of a session's parties, and how its failure spreads.
 
 `Link` is the protocol (frames, flow control, failure) over four small operations that a transport supplies; see
 `zmqlink.ZmqLink` for real sockets and `memlink.MemoryLink` for tests. One thread at a time uses a link.

@@ -49,7 +49,7 @@ class MemoryLink(Link):
 def memory_pair(
     ends: Ends, circles: tuple[Circle, Circle], settings: LinkSettings, names: tuple[str, str]
 ) -> tuple[MemoryLink, MemoryLink]:
-    """Both ends of one link, not opened yet (each side calls open() in its own thread), with the names shown in messages."""
+    """Both ends of one link, not opened yet (each side calls open() in its own thread)."""
     ab: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
     ba: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
     first = Ends(

@@ -1,0 +1,38 @@
+"""The links of a session as an engine sees them: one set per role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..link import Circle, Link
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What the client and the peers agreed on: tokens of the first step, and single-token steps after it at most."""
+
+    prompt_tokens: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeLinks:
+    """A compute peer's links: to the other compute peer, the dealer and the client."""
+
+    session: bytes
+    role: int
+    peer: Link
+    dealer: Link
+    client: Link
+    circle: Circle
+
+
+@dataclass(frozen=True, slots=True)
+class DealerLinks:
+    """The dealer's links: to compute peers 0 and 1."""
+
+    session: bytes
+    role: int
+    peer0: Link
+    peer1: Link
+    circle: Circle

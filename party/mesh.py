@@ -1,0 +1,40 @@
+"""The mesh: small authenticated questions and answers between the members of a cluster.
+
+A mesh knows for certain which member asks (`sender` below is a peer id that was proved, never claimed). Nothing bulky
+goes here; shares never do. `roster.RosterMesh` is the form for a fixed list of members.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from ..wire import Member
+
+Handler = Callable[[str, bytes], bytes]
+"""(sender's peer id, question) -> answer. A TacitError raised here reaches the asker as that error."""
+
+STATUS, MANIFEST, TOKENIZER = "status", "manifest", "tokenizer"
+OFFER, INTRODUCE, WITHDRAW = "offer", "introduce", "withdraw"
+MAX_MESSAGE = 32 << 20
+
+
+class Mesh(ABC):
+    """Ask and be asked."""
+
+    @abstractmethod
+    def serve(self, protocol: str, handler: Handler, threads: int = 4) -> None:
+        """Answer questions of `protocol` with `handler`, in up to `threads` threads of its own (protocols never queue
+        behind each other, so a handler may ask others in turn)."""
+
+    @abstractmethod
+    def request(self, peer_id: str, protocol: str, question: bytes, timeout: float = 5.0) -> bytes:
+        """Ask a member. Raises its TacitError, IdentityError for a stranger, or NetworkError when no answer comes."""
+
+    @abstractmethod
+    def peers(self) -> tuple[Member, ...]:
+        """The members, this one among them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop asking and answering."""

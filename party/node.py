@@ -1,0 +1,129 @@
+"""A peer: what it serves, whom it answers, and the sessions it sits in."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from .. import __version__
+from ..errors import IdentityError, PeerError, PeerLost, RefusedError
+from ..records import tidy
+from ..wire import Introduction, ModelOffer, Offer, PeerStatus, Signed
+from .mesh import INTRODUCE, MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW
+from .session import Model, Seat, Surroundings
+
+log = logging.getLogger("tacit.party.node")
+
+
+class Node:
+    """Answers the mesh once `serve` is called. Several sessions may run at once, each in a thread of its own."""
+
+    def __init__(self, around: Surroundings, models: list[Model], max_sessions: int) -> None:
+        self._around = around
+        self._models = {model.name: model for model in models}
+        self._max_sessions = max_sessions
+        self._seats: dict[str, Seat] = {}
+        self._lock = threading.Lock()
+        self._stopping = False
+
+    def serve(self) -> None:
+        mesh = self._around.mesh
+        mesh.serve(STATUS, self._status, threads=1)
+        mesh.serve(MANIFEST, self._manifest, threads=1)
+        mesh.serve(TOKENIZER, self._tokenizer, threads=1)
+        mesh.serve(OFFER, self._offer, threads=self._max_sessions)
+        mesh.serve(INTRODUCE, self._introduce, threads=4)
+        mesh.serve(WITHDRAW, self._withdraw, threads=1)
+
+    def close(self, grace: float = 0.7) -> None:
+        """End every session (the others hear that this peer is shutting down), then the mesh. `grace` in seconds."""
+        with self._lock:
+            self._stopping = True
+            seats = list(self._seats.values())
+        for seat in seats:
+            seat.stop(PeerLost(self._around.own_name, "is shutting down"))
+        deadline = time.monotonic() + grace
+        for seat in seats:
+            seat.join(max(0.0, deadline - time.monotonic()))
+        self._around.mesh.close()
+
+    # Answers to the mesh: (sender, question) -> answer ---------------------------------------------------------------
+
+    def _status(self, sender: str, question: bytes) -> bytes:
+        with self._lock:
+            sessions = len(self._seats)
+        offers = tuple(
+            ModelOffer(model.name, model.manifest_hash, dict(model.summary)) for model in self._models.values()
+        )
+        own_id = self._around.identity.peer_id
+        return PeerStatus(own_id, __version__, offers, sessions, self._max_sessions).to_bytes()
+
+    def _manifest(self, sender: str, question: bytes) -> bytes:
+        return self._model(question.decode("utf-8", "replace")).manifest
+
+    def _tokenizer(self, sender: str, question: bytes) -> bytes:
+        model = self._model(question.decode("utf-8", "replace"))
+        if model.tokenizer is None:
+            raise self._refusal(f"{model.name} has no tokenizer; send token ids")
+        return model.tokenizer
+
+    def _offer(self, sender: str, question: bytes) -> bytes:
+        self._must_be_coordinator(sender)
+        around, own_id = self._around, self._around.identity.peer_id
+        offer = Offer.from_bytes(question, around.roster.name_of(sender))
+        if offer.peers[offer.role] != own_id:
+            raise self._refusal("the offer gives this seat to another peer")
+        members = [around.roster.member(peer_id) for peer_id in offer.peers]
+        operators = {member.operator for member in members if member is not None}
+        if None in members or (len(operators) != 3 and not around.roster.own):
+            raise self._refusal("the three peers are not three members of the roster with three operators")
+        model = self._model(offer.model)
+        context = model.summary.get("context")
+        if isinstance(context, int) and offer.prompt_tokens + offer.max_new_tokens > context:
+            wanted = f"{offer.prompt_tokens} prompt tokens and {offer.max_new_tokens} new ones"
+            raise self._refusal(f"{wanted} do not fit {model.name}'s context of {context}")
+        seat = Seat(around, offer, model, self._ended)
+        with self._lock:
+            if self._stopping:
+                raise self._refusal("is shutting down")
+            if offer.session in self._seats:
+                raise self._refusal(f"session {offer.session[:8]} is there already")
+            if len(self._seats) >= self._max_sessions:
+                raise self._refusal(f"is busy with {len(self._seats)} sessions, the most it takes")
+            self._seats[offer.session] = seat
+        return seat.prepare().to_bytes()
+
+    def _introduce(self, sender: str, question: bytes) -> bytes:
+        signed = Signed.from_bytes(question, self._around.roster.name_of(sender))
+        claimed = Introduction.from_bytes(signed.payload, self._around.roster.name_of(sender))
+        with self._lock:
+            seat = self._seats.get(claimed.session)
+        if seat is None:
+            raise self._refusal("does not know the session of this introduction")
+        return seat.introduced(signed, sender).to_bytes()
+
+    def _withdraw(self, sender: str, question: bytes) -> bytes:
+        self._must_be_coordinator(sender)
+        with self._lock:
+            seat = self._seats.get(question.decode("latin-1"))
+        if seat is not None and not seat.is_open:
+            seat.stop(RefusedError(self._around.roster.name_of(sender), "withdrew the offer"))
+        return b""
+
+    def _must_be_coordinator(self, sender: str) -> None:
+        if sender != self._around.roster.coordinator.peer_id:
+            raise IdentityError(self._around.roster.name_of(sender), "is not the coordinator")
+
+    def _model(self, name: str) -> Model:
+        model = self._models.get(name)
+        if model is None:
+            raise self._refusal(f"does not serve {tidy(name, 130)!r}, only {', '.join(self._models)}")
+        return model
+
+    def _refusal(self, reason: str) -> PeerError:
+        return RefusedError(self._around.own_name, reason)
+
+    def _ended(self, seat: Seat) -> None:
+        with self._lock:
+            self._seats.pop(seat.session, None)

@@ -1,0 +1,76 @@
+"""What the server processes (peer, coordinator) have in common: logging, signals, hardening, what they say when ready."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import zmq
+
+from ..errors import TacitError
+from ..records import error_to_json
+
+log = logging.getLogger("tacit")
+
+
+def start_logging(level: str) -> None:
+    """Logs of this process go to standard error."""
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def harden() -> None:
+    """No core dumps: they would hold shares and keys."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def announce(facts: dict[str, Any]) -> None:
+    """Tell whoever started this process that it is ready."""
+    print(json.dumps({"ready": facts}), flush=True)
+
+
+@contextmanager
+def await_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_context(context: zmq.Context[zmq.Socket[bytes]], seconds: float = 0.5) -> None:
+    """Let last words leave, but do not wait for a thread that still computes and holds its sockets."""
+    thread = threading.Thread(target=context.term, daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
+class ReportFailure:
+    """Turns a TacitError into the one JSON line that a launcher reads; `status` is the exit status to return."""
+
+    status = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        if not isinstance(error, TacitError):
+            return False
+        print(json.dumps({"error": error_to_json(error)}), flush=True)
+        log.error("%s: %s", type(error).__name__, error)
+        self.status = 1
+        return True

@@ -1,0 +1,239 @@
+"""The mesh of a fixed roster: ZeroMQ ROUTER and DEALER sockets under CURVE with the keys that cluster.json lists.
+
+Question: [number (8 bytes), protocol, content]. Answer: [number, b"ok", content] or [number, b"error", error as JSON].
+The doorkeeper lets in the listed keys only, and the key that authenticated a connection says who is asking.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import zmq
+
+from ..errors import ConfigError, IdentityError, NetworkError, PeerError, TacitError
+from ..records import error_from_json, error_to_json, parse_json, tidy
+from ..wire import Member, Roster, short_id
+from ..zmqlink import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, CurveKeys, listening_failed
+from .identity import Identity
+from .mesh import MAX_MESSAGE, Handler, Mesh
+from .zap import Doorkeeper
+
+log = logging.getLogger("tacit.party.mesh")
+
+DOMAIN = "mesh"
+Socket = zmq.Socket[bytes]
+
+
+class RosterMesh(Mesh):
+    """`listen=None` (the coordinator) asks only; a peer listens at its endpoint of the roster, or where told to."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Socket],
+        doorkeeper: Doorkeeper | None,
+        identity: Identity,
+        roster: Roster,
+        listen: str | None,
+    ) -> None:
+        self._context = context
+        self._identity = identity
+        self._roster = roster
+        self._by_key = {member.mesh_key: member.peer_id for member in roster.members}
+        self._by_key[roster.coordinator.mesh_key] = roster.coordinator.peer_id
+        self._idle: dict[str, list[Socket]] = {}
+        self._lock = threading.Lock()
+        self._handlers: dict[str, tuple[Handler, ThreadPoolExecutor]] = {}
+        self._closed = False
+        self._answers: deque[list[bytes]] = deque()
+        self._thread: threading.Thread | None = None
+        if listen is not None:
+            if doorkeeper is None:
+                raise ConfigError("a mesh that listens needs a doorkeeper")
+            for key in self._by_key:
+                doorkeeper.admit(DOMAIN, key)
+            self._listen(listen)
+
+    def peers(self) -> tuple[Member, ...]:
+        return self._roster.members
+
+    # Asking ----------------------------------------------------------------------------------------------------------
+
+    def request(self, peer_id: str, protocol: str, question: bytes, timeout: float = 5.0) -> bytes:
+        member = self._roster.member(peer_id)
+        if member is None:
+            raise IdentityError(f"unknown peer {short_id(peer_id)}", "is not in the roster")
+        number = os.urandom(8)
+        socket = self._borrow(member)
+        try:
+            answer = self._ask(socket, member, [number, protocol.encode("ascii"), question], timeout)
+        except BaseException:
+            socket.close(0)
+            raise
+        self._give_back(member, socket)
+        if answer[0] == b"ok":
+            return answer[1]
+        try:
+            error = error_from_json(parse_json(answer[1]), member.display)
+        except ValueError:
+            error = PeerError(member.display, "reported an error in a form not understood")
+        raise error
+
+    def _ask(self, socket: Socket, member: Member, question: list[bytes], timeout: float) -> list[bytes]:
+        deadline = time.monotonic() + timeout
+        unreachable = NetworkError(f"{member.display}: no answer from {member.mesh_endpoint} within {timeout:g} s")
+        try:
+            socket.sndtimeo = max(1, int(timeout * 1000))
+            socket.send_multipart(question)
+            while (left := deadline - time.monotonic()) > 0:
+                if not socket.poll(max(1, int(left * 1000))):
+                    break
+                answer = socket.recv_multipart()
+                if len(answer) != 3 or answer[1] not in (b"ok", b"error"):
+                    raise PeerError(member.display, "sent an answer that is not as agreed")
+                if answer[0] == question[0]:
+                    return answer[1:]
+        except zmq.Again:
+            raise unreachable from None
+        except zmq.ZMQError as error:
+            raise NetworkError(f"{member.display}: cannot be asked: {error.strerror}") from None
+        raise unreachable
+
+    def _borrow(self, member: Member) -> Socket:
+        with self._lock:
+            if self._closed:
+                raise NetworkError("this mesh is closed")
+            idle = self._idle.setdefault(member.peer_id, [])
+            if idle:
+                return idle.pop()
+        socket = self._context.socket(zmq.DEALER)
+        _secure(socket, self._identity.mesh)
+        socket.curve_serverkey = member.mesh_key.encode("ascii")
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        socket.connect(member.mesh_endpoint)
+        return socket
+
+    def _give_back(self, member: Member, socket: Socket) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle[member.peer_id].append(socket)
+                return
+        socket.close(0)
+
+    # Answering -------------------------------------------------------------------------------------------------------
+
+    def serve(self, protocol: str, handler: Handler, threads: int = 4) -> None:
+        pool = ThreadPoolExecutor(threads, thread_name_prefix=f"mesh-{protocol}")
+        self._handlers[protocol] = (handler, pool)
+
+    def _listen(self, endpoint: str) -> None:
+        router = self._context.socket(zmq.ROUTER)
+        _secure(router, self._identity.mesh)
+        router.curve_server = True
+        router.zap_domain = DOMAIN.encode("ascii")
+        router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        try:
+            router.bind(endpoint)
+        except zmq.ZMQError as error:
+            router.close(0)
+            raise listening_failed(endpoint, error) from None
+        wake = f"inproc://tacit.mesh.{id(self):x}"
+        self._waker = self._context.socket(zmq.PAIR)
+        self._waker.bind(wake)
+        self._wake_lock = threading.Lock()
+        woken = self._context.socket(zmq.PAIR)
+        woken.connect(wake)
+        self._thread = threading.Thread(target=self._route, args=(router, woken), name="mesh", daemon=True)
+        self._thread.start()
+
+    def _route(self, router: Socket, woken: Socket) -> None:
+        poller = zmq.Poller()
+        poller.register(router, zmq.POLLIN)
+        poller.register(woken, zmq.POLLIN)
+        try:
+            while not self._closed:
+                ready = dict(poller.poll())
+                if woken in ready:
+                    woken.recv()
+                while self._answers:
+                    router.send_multipart(self._answers.popleft())
+                if router in ready:
+                    self._accept(router.recv_multipart(copy=False))
+        finally:
+            router.close(200)
+            woken.close(0)
+
+    def _accept(self, parts: list[zmq.Frame]) -> None:
+        if len(parts) != 4:
+            log.warning("dropped a question of %d parts", len(parts))
+            return
+        route, number, protocol, question = (part.bytes for part in parts)
+        sender = self._by_key.get(str(parts[3].get("User-Id")))
+        found = self._handlers.get(protocol.decode("ascii", "replace"))
+        if sender is None:
+            log.warning("dropped a question from a key that is not in the roster")
+        elif found is None:
+            self._reply([route, number], self._own_error(f"does not serve {tidy(protocol.decode('latin-1'), 30)!r}"))
+        else:
+            handler, pool = found
+            pool.submit(self._handle, handler, sender, [route, number], question)
+
+    def _handle(self, handler: Handler, sender: str, route: list[bytes], question: bytes) -> None:
+        try:
+            answer: bytes | TacitError = handler(sender, question)
+        except TacitError as error:
+            answer = error
+        except Exception:
+            log.exception("a mesh question from %s failed", self._roster.name_of(sender))
+            answer = self._own_error("failed to answer; its log says why")
+        self._reply(route, answer)
+
+    def _reply(self, route: list[bytes], answer: bytes | TacitError) -> None:
+        if isinstance(answer, TacitError):
+            parts = [*route, b"error", json.dumps(error_to_json(answer)).encode("ascii")]
+        else:
+            parts = [*route, b"ok", answer]
+        self._answers.append(parts)
+        with self._wake_lock:
+            if not self._closed:
+                self._waker.send(b"")
+
+    def _own_error(self, reason: str) -> PeerError:
+        return PeerError(self._roster.name_of(self._identity.peer_id), reason)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            idle = [socket for sockets in self._idle.values() for socket in sockets]
+            self._idle.clear()
+            self._closed = True
+        for socket in idle:
+            socket.close(0)
+        for _, pool in self._handlers.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        if self._thread is not None:
+            with self._wake_lock:
+                self._waker.send(b"")
+            self._thread.join(1.0)
+            self._waker.close(0)
+
+
+def _secure(socket: Socket, keys: CurveKeys) -> None:
+    socket.curve_publickey = keys.public.encode("ascii")
+    socket.curve_secretkey = keys.secret.encode("ascii")
+    for option, value in (
+        (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+        (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+        (zmq.HANDSHAKE_IVL, 5000),
+        (zmq.MAXMSGSIZE, MAX_MESSAGE),
+        (zmq.LINGER, 0),
+    ):
+        socket.setsockopt(option, value)

@@ -1,0 +1,113 @@
+"""The peer as a process: `python -P -m tacit.party.server --identity FILE --roster FILE --model PATH …`.
+
+Ready means one JSON line {"ready": …} on standard output; a failure to start one line {"error": …} and exit status 1.
+SIGTERM and SIGINT end it tidily within a second. Logs go to standard error and hold no content.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import ConfigError
+from ..link import LinkSettings
+from ..records import tidy
+from ..wire import Roster
+from ..zmqlink import new_context
+from .identity import Identity
+from .node import Node
+from .process import ReportFailure, announce, await_signal, end_context, harden, start_logging
+from .roster import RosterMesh
+from .session import Engines, Model, Surroundings
+from .zap import Doorkeeper
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tacit peer", description="Serve models on shares, as one peer of a cluster.")
+    parser.add_argument("--identity", type=Path, required=True, help="this peer's identity file (mode 0600)")
+    parser.add_argument("--roster", type=Path, required=True, help="cluster.json: who belongs to the cluster")
+    parser.add_argument("--model", action="append", default=[], help="folder or name of a model to serve; repeatable")
+    parser.add_argument("--host", default="127.0.0.1", help="address that session links listen on (%(default)s)")
+    parser.add_argument("--advertise", help="address under which others reach --host, if it differs")
+    parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
+    parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, help="seconds a session waits for a message (%(default)s)"
+    )
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, engines: Engines | None = None, models: list[Model] | None = None) -> int:
+    """Run a peer until a signal comes. `engines` and `models` replace the real ones (tests)."""
+    options = arguments().parse_args(argv)
+    start_logging(options.log_level)
+    harden()
+    with ReportFailure() as report, ExitStack() as stack:
+        identity, roster = Identity.load(options.identity), Roster.load(options.roster)
+        member = roster.member(identity.peer_id)
+        if member is None or member.mesh_key != identity.mesh_key:
+            raise ConfigError(f"{options.roster}: does not list the identity of {options.identity}")
+        if options.max_sessions < 1 or not 0 < options.timeout < 1e6:
+            raise ConfigError("--max-sessions and --timeout must be positive")
+        context = new_context()
+        stack.callback(end_context, context)
+        doorkeeper = stack.enter_context(Doorkeeper(context))
+        mesh = RosterMesh(context, doorkeeper, identity, roster, options.mesh_listen or member.mesh_endpoint)
+        stack.callback(mesh.close)
+        around = Surroundings(
+            context=context,
+            doorkeeper=doorkeeper,
+            identity=identity,
+            roster=roster,
+            mesh=mesh,
+            host=options.host,
+            advertised=options.advertise or options.host,
+            settings=LinkSettings(timeout=options.timeout),
+            engines=engines if engines is not None else load_engines(),
+        )
+        served = models if models is not None else load_models(options.model)
+        node = Node(around, served, options.max_sessions)
+        stack.callback(node.close)
+        with await_signal() as stopped:
+            node.serve()
+            announce(
+                {
+                    "name": member.name,
+                    "peer_id": identity.peer_id,
+                    "mesh": member.mesh_endpoint,
+                    "models": [model.name for model in served],
+                }
+            )
+            stopped.wait()
+    return report.status
+
+
+def load_engines() -> Engines:
+    """The real engines; imported here because they bring torch and numba."""
+    from .engine import serve_compute, serve_dealer
+
+    return Engines(serve_compute, serve_dealer)
+
+
+def load_models(names: list[str]) -> list[Model]:
+    """Load what was asked for. Raises ModelError, or ConfigError for a name given twice."""
+    from .served import load_model
+
+    if not names:
+        raise ConfigError("nothing to serve: give --model at least once")
+    models = [cast(Model, load_model(cast(Any, name))) for name in names]
+    seen: set[str] = set()
+    for model in models:
+        if model.name in seen:
+            raise ConfigError(f"two models are called {tidy(model.name, 130)}; serve one of them")
+        seen.add(model.name)
+    return models
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,371 @@
+"""A peer's seat in one session: from the coordinator's offer to the engine, in its own thread.
+
+| state     | event                              | what happens                                           | next      |
+| --------- | ---------------------------------- | ------------------------------------------------------- | --------- |
+| preparing | offer accepted                     | compute peers bind a link for the client               | preparing |
+| preparing | for each lower role                | introduce ourselves with a fresh key, check the signed  | opening   |
+|           |                                    | binding, dial                                          |           |
+| opening   | introduction by each higher role   | check it, admit exactly that key, bind, answer signed   | opening   |
+| opening   | all links there                    | hellos on every link; nobody is admitted any more      | running   |
+| running   | the engine returns                 | goodbyes                                               | ended     |
+| any       | an error, or the time is up        | every other party hears who caused it                  | ended     |
+
+The binder admits the dialler's key before it answers, because libzmq does not come back after a refusal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import zmq
+
+from ..errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
+from ..link import Circle, Ends, LinkSettings
+from ..wire import (
+    CLIENT,
+    DEALER,
+    ROLE_NAMES,
+    Binding,
+    Introduction,
+    Offer,
+    Roster,
+    Signed,
+    Statement,
+)
+from ..zmqlink import CurveKeys, ZmqLink
+from .identity import Identity
+from .links import ComputeLinks, DealerLinks, SessionLimits
+from .mesh import INTRODUCE, Mesh
+from .zap import Doorkeeper
+
+log = logging.getLogger("tacit.party.session")
+
+
+class Model(Protocol):
+    """What a seat needs to know of a loaded model; the engine knows more (`served.ServedModel`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def manifest(self) -> bytes: ...
+    @property
+    def manifest_hash(self) -> str: ...
+    @property
+    def tokenizer(self) -> bytes | None: ...
+    @property
+    def summary(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What runs once the links are open. Each returns at the session's orderly end, or raises."""
+
+    compute: Callable[[int, Any, ComputeLinks, SessionLimits], None]
+    dealer: Callable[[Any, DealerLinks, SessionLimits], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all seats of a peer share. `host` is listened on, `advertised` is where others find it."""
+
+    context: zmq.Context[zmq.Socket[bytes]]
+    doorkeeper: Doorkeeper
+    identity: Identity
+    roster: Roster
+    mesh: Mesh
+    host: str
+    advertised: str
+    settings: LinkSettings
+    engines: Engines
+
+    @property
+    def own_name(self) -> str:
+        return self.roster.name_of(self.identity.peer_id)
+
+
+class Seat:
+    """One session, one role. `ended` is called once, from the seat's thread or from a failed `prepare`."""
+
+    def __init__(self, around: Surroundings, offer: Offer, model: Model, ended: Callable[[Seat], None]) -> None:
+        self.offer = offer
+        self.circle = Circle()
+        self._around = around
+        self._model = model
+        self._ended = ended
+        self._links: dict[int, ZmqLink] = {}
+        self._keys: set[str] = {offer.client_key}
+        self._domains: list[str] = []
+        self._lock = threading.Lock()
+        self._complete = threading.Event()
+        self._open = False
+        self._deadline = time.monotonic() + around.settings.opening_timeout
+        self._thread = threading.Thread(target=self._run, name=f"session-{offer.session[:8]}", daemon=True)
+
+    @property
+    def session(self) -> str:
+        return self.offer.session
+
+    # Preparing -------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> Signed:
+        """Bind for the client, dial the lower roles, start the thread; our signed statement. Raises TacitError."""
+        try:
+            endpoint, key = ("", "") if self.offer.role == DEALER else self._bind(CLIENT, self.offer.client_key)
+            for role in range(self.offer.role):
+                self._dial(role)
+        except BaseException:
+            self._let_go()
+            raise
+        self._thread.start()
+        return self._around.identity.sign(self._statement(endpoint, key))
+
+    def _statement(self, endpoint: str, key: str) -> Statement:
+        offer, identity = self.offer, self._around.identity
+        member = self._around.roster.member(identity.peer_id)
+        return Statement(
+            context=Statement.CONTEXT,
+            session=offer.session,
+            role=offer.role,
+            peer_id=identity.peer_id,
+            operator=member.operator if member else "",
+            peers=offer.peers,
+            model=offer.model,
+            protocol=offer.protocol,
+            manifest_hash=self._model.manifest_hash,
+            endpoint=endpoint,
+            curve_key=key,
+            client_key=offer.client_key,
+            prompt_tokens=offer.prompt_tokens,
+            max_new_tokens=offer.max_new_tokens,
+        )
+
+    def _dial(self, role: int) -> None:
+        around, other = self._around, self.offer.peers[role]
+        keys = CurveKeys.fresh()
+        introduction = Introduction(
+            context=Introduction.CONTEXT,
+            session=self.session,
+            sender=around.identity.peer_id,
+            receiver=other,
+            sender_role=self.offer.role,
+            receiver_role=role,
+            key=keys.public,
+            manifest_hash=self._model.manifest_hash,
+        )
+        raw = around.mesh.request(other, INTRODUCE, around.identity.sign(introduction).to_bytes())
+        name = around.roster.name_of(other)
+        binding = check_binding(Signed.from_bytes(raw, name), introduction, name)
+        self._fresh(binding.key, name)
+        self._links[role] = ZmqLink.dial(
+            around.context,
+            binding.endpoint,
+            binding.key,
+            keys,
+            self._ends(role),
+            self.circle,
+            around.settings,
+            affinity=_affinity(self.offer.role, role),
+        )
+        self._completed()
+
+    # Being introduced ------------------------------------------------------------------------------------------------
+
+    def introduced(self, signed: Signed, sender: str) -> Signed:
+        """`sender` of a higher role wants in: check its introduction, bind for it, answer.
+
+        Raises IdentityError or RefusedError.
+        """
+        around = self._around
+        introduction = check_introduction(signed, self.offer, sender, around.identity.peer_id, around.roster)
+        name = around.roster.name_of(introduction.sender)
+        if introduction.manifest_hash != self._model.manifest_hash:
+            raise RefusedError(around.own_name, f"{name} holds another {self.offer.model}")
+        with self._lock:
+            if introduction.sender_role in self._links or self._open or self.circle.failure is not None:
+                raise RefusedError(around.own_name, f"{name} was introduced already, or the session is over")
+            self._fresh(introduction.key, name)
+            endpoint, key = self._bind(introduction.sender_role, introduction.key)
+        return around.identity.sign(
+            Binding(
+                context=Binding.CONTEXT,
+                session=self.session,
+                sender=introduction.receiver,
+                receiver=introduction.sender,
+                sender_role=introduction.receiver_role,
+                receiver_role=introduction.sender_role,
+                endpoint=endpoint,
+                key=key,
+                admitted=introduction.key,
+                manifest_hash=self._model.manifest_hash,
+            )
+        )
+
+    def _fresh(self, key: str, name: str) -> None:
+        if key in self._keys:
+            raise IdentityError(name, "came with a CURVE key that this session has seen before")
+        self._keys.add(key)
+
+    def _bind(self, role: int, admitted: str) -> tuple[str, str]:
+        around, keys = self._around, CurveKeys.fresh()
+        domain = f"session {self.session} role {role}"
+        around.doorkeeper.admit(domain, admitted)
+        self._domains.append(domain)
+        link = ZmqLink.bind(
+            around.context,
+            around.host,
+            domain,
+            keys,
+            self._ends(role),
+            self.circle,
+            around.settings,
+            affinity=_affinity(self.offer.role, role),
+        )
+        self._links[role] = link
+        self._completed()
+        port = link.endpoint.rpartition(":")[2]
+        host = f"[{around.advertised}]" if ":" in around.advertised else around.advertised
+        return f"tcp://{host}:{port}", keys.public
+
+    def _completed(self) -> None:
+        if set(self._links) == {0, 1, DEALER, CLIENT} - {self.offer.role} - self._absent:
+            self._complete.set()
+
+    @property
+    def _absent(self) -> set[int]:
+        return {CLIENT} if self.offer.role == DEALER else set()
+
+    def _ends(self, role: int) -> Ends:
+        offer, around = self.offer, self._around
+        client = role == CLIENT
+        return Ends(
+            session=bytes.fromhex(offer.session),
+            own_role=offer.role,
+            own_id=around.identity.peer_id,
+            remote_role=role,
+            remote_id=offer.client_key if client else offer.peers[role],
+            remote_name="client" if client else around.roster.name_of(offer.peers[role]),
+            manifest_hash=self._model.manifest_hash,
+        )
+
+    # Running ---------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        role, name = self.offer.role, f"session {self.session[:8]} as {ROLE_NAMES[self.offer.role]}"
+        try:
+            self._open_links()
+            log.info("%s: open after %.0f ms", name, 1000 * (time.monotonic() - started))
+            limits = SessionLimits(self.offer.prompt_tokens, self.offer.max_new_tokens)
+            session, links = bytes.fromhex(self.session), self._links
+            if role == DEALER:
+                seated = DealerLinks(session, role, links[0], links[1], self.circle)
+                self._around.engines.dealer(self._model, seated, limits)
+            else:
+                ours = ComputeLinks(session, role, links[1 - role], links[DEALER], links[CLIENT], self.circle)
+                self._around.engines.compute(role, self._model, ours, limits)
+            log.info("%s: done after %.1f s", name, time.monotonic() - started)
+        except TacitError as error:
+            self.circle.fail(error)
+            log.warning("%s: ended: %s: %s", name, type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001  whatever happens inside, the other parties must be told
+            self.circle.fail(PeerError(self._around.own_name, "failed inside; its log says where"))
+            log.error("%s: failed inside: %s", name, _where(error))
+        finally:
+            self._let_go()
+
+    def _open_links(self) -> None:
+        while not self._complete.wait(0.1):
+            if self.circle.failure is not None:
+                raise self.circle.failure
+            if time.monotonic() > self._deadline:
+                missing = sorted({0, 1, DEALER} - {self.offer.role} - set(self._links))
+                raise NetworkError(f"{', '.join(ROLE_NAMES[role] for role in missing)} did not come in time")
+        for role in sorted(self._links):
+            self._links[role].open(max(0.1, self._deadline - time.monotonic()))
+        with self._lock:
+            self._open = True
+        self._shut_doors()
+
+    def stop(self, error: TacitError) -> None:
+        """End the session from outside; its thread does the rest."""
+        self.circle.fail(error)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether all parties met; from then on the coordinator has no say."""
+        return self._open
+
+    def join(self, timeout: float) -> None:
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _shut_doors(self) -> None:
+        for domain in self._domains:
+            self._around.doorkeeper.forget(domain)
+
+    def _let_go(self) -> None:
+        self._shut_doors()
+        self.circle.close()
+        self._ended(self)
+
+
+def check_introduction(signed: Signed, offer: Offer, sender: str, own_id: str, roster: Roster) -> Introduction:
+    """The introduction, if the mesh's `sender` holds that seat in this session and signed it. Raises IdentityError."""
+    name = roster.name_of(sender)
+    if sender not in offer.peers:
+        raise IdentityError(name, "has no seat in this session")
+    found = Introduction.from_bytes(signed.verified(sender, name), name)
+    expected = {
+        "session": offer.session,
+        "sender": sender,
+        "sender_role": offer.peers.index(sender),
+        "receiver": own_id,
+        "receiver_role": offer.role,
+    }
+    for field, value in expected.items():
+        if getattr(found, field) != value:
+            raise IdentityError(name, f"signed an introduction with another {field} than this session's")
+    if found.sender_role <= offer.role:
+        raise IdentityError(name, f"introduces itself to {ROLE_NAMES[offer.role]}, which should dial it")
+    return found
+
+
+def check_binding(signed: Signed, introduction: Introduction, name: str) -> Binding:
+    """The binding, if the peer that we introduced ourselves to signed it, in answer to us. Raises IdentityError."""
+    payload = signed.verified(introduction.receiver, name)
+    found = Binding.from_bytes(payload, name)
+    expected = {
+        "session": introduction.session,
+        "sender": introduction.receiver,
+        "receiver": introduction.sender,
+        "sender_role": introduction.receiver_role,
+        "receiver_role": introduction.sender_role,
+        "admitted": introduction.key,
+        "manifest_hash": introduction.manifest_hash,
+    }
+    for field, value in expected.items():
+        if getattr(found, field) != value:
+            raise IdentityError(name, f"signed a binding with another {field} than we introduced ourselves with")
+    if found.key == introduction.key:
+        raise IdentityError(name, "answered with our own key")
+    return found
+
+
+def _affinity(own_role: int, role: int) -> int:
+    """The dealer's stream gets an I/O thread apart from the rounds between the compute peers."""
+    return 2 if DEALER in (own_role, role) and (own_role != DEALER or role == 1) else 1
+
+
+def _where(error: BaseException) -> str:
+    """Type and place of an exception, without its message: that might quote what was being computed."""
+    trace = error.__traceback__
+    places = []
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {' < '.join(reversed(places[-6:]))}"
