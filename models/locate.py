@@ -1,0 +1,44 @@
+"""Where a model is: a folder, a model shipped with the package, or a hub model that this machine already has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..errors import ModelError
+
+_SHIPPED = Path(__file__).parent
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+def shipped_models() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(path.parent.name for path in _SHIPPED.glob("*/config.json"))
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """The folder of a model. Nothing is downloaded. ModelError says where was looked."""
+    path = Path(name_or_path).expanduser()
+    if (path / "config.json").is_file():
+        return path
+    name = str(name_or_path)
+    if name in shipped_models():
+        return _SHIPPED / name
+    cached = _cached(name) if _HUB_NAME.fullmatch(name) else None
+    if cached is not None:
+        return cached
+    if path.is_dir():
+        raise ModelError(f"{path}: is not a model folder, it has no config.json")
+    shipped = ", ".join(shipped_models()) or "none"
+    raise ModelError(
+        f"no model {name!r}: not a folder, not shipped (shipped: {shipped}) and not in the local Hugging Face cache. "
+        "Give the path of a folder with config.json and model.safetensors"
+    )
+
+
+def _cached(name: str) -> Path | None:
+    """The folder of a hub model's newest snapshot, if it was downloaded before."""
+    from huggingface_hub import try_to_load_from_cache  # slow to import, and needed for hub names only
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
