@@ -112,6 +112,10 @@ class Client:
         """Names of the models that can be asked."""
         return self._catalogue.names()
 
+    def describe_models(self) -> list[dict[str, Any]]:
+        """What the coordinator says of each model: name, architecture, layers, vocab, context, manifest_hash ..."""
+        return self._directory.models()
+
     def status(self) -> dict[str, Any]:
         """What the coordinator says of peers, sessions and models."""
         return self._directory.status()
@@ -139,6 +143,11 @@ def _roster_path(cluster: str | Path | Cluster | None) -> Path | None:
         if not cluster.url:
             raise UsageError("this cluster is not running: call its start(), or use it in a `with`")
         return cluster.roster_path
+    return find_roster()
+
+
+def find_roster() -> Path | None:
+    """The cluster.json that TACIT_CLUSTER names, else that of the newest cluster running on this machine, else None."""
     if named := os.environ.get("TACIT_CLUSTER"):
         if not Path(named).is_file():
             raise ConfigError(f"TACIT_CLUSTER is {named}, which is no file: name a cluster.json, or unset it")

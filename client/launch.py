@@ -35,7 +35,6 @@ class Process:
     pid: int
     peer_id: str
     endpoint: str
-    details: str
 
 
 class Cluster:
@@ -134,7 +133,7 @@ class Cluster:
             set_warm()
         self._progress("starting coordinator and peers")
         names = [f"peer-{number}" for number in range(self._peers)]
-        identities = {name: Identity.generate() for name in ("coordinator", *names)}
+        identities = {name: Identity.create() for name in ("coordinator", *names)}
         with _free_ports(self._host, self._peers + 1) as ports:
             port, mesh_ports = self._port or ports[-1], ports[:-1]
         self.url = f"http://{self._host}:{port}"
@@ -145,7 +144,7 @@ class Cluster:
                 name="coordinator",
                 url=self.url,
                 peer_id=identities["coordinator"].peer_id,
-                mesh_key=identities["coordinator"].mesh_key,
+                mesh_key=identities["coordinator"].mesh.public,
             ),
             members=tuple(
                 Member(
@@ -153,7 +152,7 @@ class Cluster:
                     operator=OPERATOR,
                     peer_id=identities[name].peer_id,
                     mesh_endpoint=f"tcp://{self._host}:{mesh_port}",
-                    mesh_key=identities[name].mesh_key,
+                    mesh_key=identities[name].mesh.public,
                 )
                 for name, mesh_port in zip(names, mesh_ports, strict=True)
             ),
@@ -176,11 +175,10 @@ class Cluster:
         self._await_all()
         self._await_models()
         self._processes = [
-            Process(one.name, one.pid, identities[one.name].peer_id, endpoint, details)
-            for one, endpoint, details in [
-                *((one, member.mesh_endpoint, "") for one, member in zip(self._children, roster.members, strict=False)),
-                (self._children[-1], self.url, ""),
-            ]
+            Process(one.name, one.pid, identities[one.name].peer_id, endpoint)
+            for one, endpoint in zip(
+                self._children, [*(member.mesh_endpoint for member in roster.members), self.url], strict=True
+            )
         ]
         folder.announce(self.url, self.roster_path)
 

@@ -62,8 +62,8 @@ class Sampler:
             return int(np.argmax(logits))
         # Best first, ties by token id, so that cutting to k or to p is the same on every machine.
         order = np.argsort(-logits, kind="stable")[: s.top_k]
-        scaled = (logits[order] - logits[order[0]]) / s.temperature
-        weights = np.exp(scaled)
+        with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, and weight 0, is what is meant
+            weights = np.exp((logits[order] - logits[order[0]]) / s.temperature)
         cumulative = np.cumsum(weights)
         if s.top_p is not None:
             kept = int(np.searchsorted(cumulative, s.top_p * cumulative[-1])) + 1

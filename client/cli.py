@@ -1,0 +1,198 @@
+"""The command line, a thin shell over the library: every heavy import happens inside the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import TacitError
+
+app = typer.Typer(
+    name="tacit",
+    help="Ask a language model a question that none of the machines running it can read.",
+    epilog="Start with: tacit ask 'Once upon a time'",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+identity_app = typer.Typer(no_args_is_help=True, help="Make and show the identity of a peer or coordinator.")
+app.add_typer(identity_app, name="identity")
+
+
+def main() -> None:
+    """Entry point: errors of Tacit become one line on stderr and exit status 1."""
+    try:
+        app()
+    except TacitError as error:
+        _fail(error)
+    except BrokenPipeError:  # `tacit ask … | head`: the reader has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: TacitError) -> None:
+    sys.stdout.flush()
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tacit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    peers: Annotated[int, typer.Option(min=3, help="How many peers; each session takes three of them.")] = 3,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A Hugging Face folder or a shipped name; give it again for more models. Default: stories"),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the coordinator; 0: any free one.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Run a cluster on this machine: a coordinator and three or more peers, until Ctrl-C."""
+    from .commands import run_up
+
+    run_up(peers=peers, models=model, port=port, host=host)
+
+
+@app.command()
+def ask(
+    prompt: Annotated[str, typer.Argument(help="The text to go on from; '-' reads it from standard input.")],
+    model: Annotated[
+        str | None, typer.Option(help="Which model, if the cluster serves several; or the one to start a cluster with.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after this many tokens.")] = 128,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 takes the most likely token each time; 1 samples as the model says.")
+    ] = 0.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Sample from the k most likely tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Sample from the fewest tokens with this probability.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End the answer before this text; may be given several times.")
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine."
+        ),
+    ] = "pair",
+    cluster: Annotated[
+        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of streaming text.")] = False,
+) -> None:
+    """Ask a running cluster, privately; without one, start a cluster for this question."""
+    if protocol not in ("pair", "plain"):
+        raise typer.BadParameter(f"{protocol!r} is not a protocol; choose pair or plain", param_hint="--protocol")
+    from .commands import run_ask
+
+    settings: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "stop": tuple(stop or ()),
+    }
+    text = sys.stdin.read() if prompt == "-" else prompt
+    run_ask(text, model=model, protocol=protocol, cluster=cluster, as_json=json_, settings=settings)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="A Hugging Face folder or a shipped name.")],
+) -> None:
+    """Check that a model fits into fixed-point numbers, and show the room every gate has."""
+    from .commands import run_check
+
+    run_check(model)
+
+
+@app.command()
+def status(
+    cluster: Annotated[
+        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
+    ] = None,
+) -> None:
+    """Show the peers, sessions and models of a cluster."""
+    from .commands import run_status
+
+    run_status(cluster)
+
+
+@app.command()
+def peer(
+    identity: Annotated[Path, typer.Option(help="Identity file of this peer (see: tacit identity new).")],
+    roster: Annotated[Path, typer.Option(help="The cluster.json that lists this peer and the others.")],
+    model: Annotated[list[str], typer.Option(help="A Hugging Face folder or a shipped name; may be given again.")],
+    host: Annotated[str, typer.Option(help="Address that links listen on.")] = "127.0.0.1",
+    max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
+) -> None:
+    """Run one peer of a cluster, in the foreground."""
+    from .commands import run_server
+
+    arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host]
+    arguments += ["--max-sessions", str(max_sessions)]
+    for one in model:
+        arguments += ["--model", one]
+    run_server("party", arguments)
+
+
+@app.command()
+def coordinator(
+    identity: Annotated[Path, typer.Option(help="Identity file of the coordinator.")],
+    roster: Annotated[Path, typer.Option(help="The cluster.json that lists the peers.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 7400,
+) -> None:
+    """Run the coordinator of a cluster, in the foreground."""
+    from .commands import run_server
+
+    arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host, "--port", str(port)]
+    run_server("coordinator", arguments)
+
+
+@identity_app.command("new")
+def identity_new(
+    file: Annotated[Path, typer.Argument(help="Where to write it; only you will be able to read it.")],
+) -> None:
+    """Make a new identity and show its public half."""
+    from .commands import new_identity
+
+    new_identity(file)
+
+
+@identity_app.command("show")
+def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")]) -> None:
+    """Show the public half of an identity: what others pin in their cluster.json."""
+    from .commands import show_identity
+
+    show_identity(file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""What the commands of the command line do. Answers go to stdout, everything about them to stderr."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import ConfigError, ModelError
+from .generation import Generation
+from .results import Completion
+
+if TYPE_CHECKING:
+    from .api import Client
+    from .launch import Cluster
+
+MARGIN_BITS = 2.0
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run_up(*, peers: int, models: Sequence[str] | None, port: int, host: str) -> None:
+    """Start a cluster, show it, watch over it until Ctrl-C (or SIGTERM, SIGHUP) or until a process ends."""
+    from .launch import DEFAULT_MODEL, Cluster
+
+    _interrupt_on(signal.SIGTERM, signal.SIGHUP)
+    with _progress() as say:
+        cluster = Cluster(model=models or DEFAULT_MODEL, peers=peers, port=port, host=host, progress=say).start()
+    try:
+        _out.print(_processes(cluster))
+        _out.print("Ready. Ask in another terminal: [bold]tacit ask 'Once upon a time'[/]  (Ctrl-C stops everything)")
+        sys.stdout.flush()
+        cluster.wait()
+    except KeyboardInterrupt:
+        _err.print("stopping")  # the ordinary end of `tacit up`
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
+        cluster.stop()
+
+
+def run_ask(
+    prompt: str, *, model: str | None, protocol: str, cluster: Path | None, as_json: bool, settings: dict[str, Any]
+) -> None:
+    """Stream an answer, or print it as one JSON object."""
+    _interrupt_on(signal.SIGTERM, signal.SIGHUP)
+    if protocol == "plain":
+        from .plain import generate
+
+        _err.print("[yellow]plain: nothing is private; the model runs in the clear on this machine[/]")
+        _answer(generate(model, prompt, **settings), as_json)
+        return
+    with _client(cluster, model) as (client, name):
+        _answer(client.generate(prompt, model=name, **settings), as_json)
+
+
+def _answer(generation: Generation, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(generation.complete().to_dict(), ensure_ascii=False))
+        return
+    started = False
+    try:
+        for piece in generation:
+            started = True
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    finally:
+        generation.close()
+        if started:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+    if _err.is_terminal:
+        _err.print(f"[dim]{summary(generation.result)}[/]")
+
+
+def summary(result: Completion) -> str:
+    """The costs of an answer in one line."""
+    traffic, timings = result.traffic, result.timings
+    words = [f"{result.usage.completion_tokens} tokens", f"first after {timings.first_token_ms / 1e3:.2f} s"]
+    if timings.per_token_ms:
+        words.append(f"then {1e3 / timings.per_token_ms:.1f} a second")
+    if traffic.rounds_per_token:
+        words.append(f"{traffic.rounds_per_token:.0f} rounds a token")
+        words.append(
+            f"{size(traffic.online_bytes_per_token)} online and {size(traffic.offline_bytes_per_token)} offline"
+        )
+    return ", ".join(words)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 812 B, 74.2 kB, 14.1 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def run_check(model: str) -> None:
+    """The range check of a model, as a table. Raises ModelError if a gate has too little room."""
+    scales: Any = _peer_module("tacit.models.scales")
+    with _progress() as say:
+        say(f"running {model} in the clear on sample prompts")
+        report = scales.check(model)
+    table = Table(title=f"Fixed-point range of {model}", title_justify="left")
+    table.add_column("site")
+    table.add_column("quantity")
+    for heading in ("largest", "bound", "margin (bits)"):
+        table.add_column(heading, justify="right")
+    tight = [row for row in report.rows if row.margin_bits < MARGIN_BITS]
+    for row in report.rows:
+        style = "red" if row.margin_bits < MARGIN_BITS else None
+        table.add_row(
+            row.site, row.quantity, f"{row.largest:.4g}", f"{row.bound:.4g}", f"{row.margin_bits:.1f}", style=style
+        )
+    _out.print(table)
+    if tight:
+        worst = min(tight, key=lambda row: row.margin_bits)
+        raise ModelError(
+            f"{model} does not fit: {worst.quantity} at {worst.site} leaves {worst.margin_bits:.1f} bits of margin, "
+            f"{MARGIN_BITS:g} are needed"
+        )
+    _out.print(f"{model} fits: at least {min(row.margin_bits for row in report.rows):.1f} bits of margin everywhere.")
+
+
+def run_status(cluster: Path | None) -> None:
+    """Peers, sessions and models of a cluster."""
+    from .api import Client, find_roster
+
+    path = cluster or find_roster()
+    if path is None:
+        raise ConfigError("no cluster is running on this machine: start one with `tacit up`, or name its --cluster")
+    with Client(path) as client:
+        status, models = client.status(), client.describe_models()
+    table = Table(title="Peers", title_justify="left")
+    peers = [peer for peer in status.get("peers", []) if isinstance(peer, dict)]
+    columns = list(dict.fromkeys(key for peer in peers for key in peer))
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for peer in peers:
+        table.add_row(*(_cell(peer.get(column)) for column in columns))
+    _out.print(table)
+    table = Table("model", "architecture", "layers", "vocabulary", "context", "manifest", title="Models")
+    table.title_justify = "left"
+    for model in models:
+        wanted = ("name", "architecture", "layers", "vocab", "context", "manifest_hash")
+        table.add_row(*(_cell(model.get(key)) for key in wanted))
+    _out.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_cell(one) for one in value)
+    if isinstance(value, dict):
+        return str(value.get("name", json.dumps(value)))
+    text = "" if value is None else str(value)
+    return text if len(text) <= 48 else f"{text[:12]}…"
+
+
+def run_server(package: str, arguments: list[str]) -> None:
+    """Become a peer ("party") or the coordinator; returns when it was told to end."""
+    server: Any = _peer_module(f"tacit.{package}.server")
+    status = server.main(arguments)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def new_identity(file: Path) -> None:
+    from ..party.identity import Identity
+
+    Identity.create().save(file)
+    show_identity(file)
+
+
+def show_identity(file: Path) -> None:
+    from ..party.identity import Identity
+
+    identity = Identity.load(file)
+    print(json.dumps({"peer_id": identity.peer_id, "mesh_key": identity.mesh.public}, indent=2))
+
+
+def _peer_module(name: str) -> Any:
+    """A module of the part that peers run. Raises ConfigError where only the client is installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("tacit"):
+            raise
+        raise ConfigError(
+            f"this needs {error.name}, which a client-only installation leaves out: pip install 'tacit[peer]'"
+        ) from None
+
+
+@contextmanager
+def _client(cluster: Path | None, model: str | None) -> Iterator[tuple[Client, str | None]]:
+    """A client of the cluster meant, and the model's name there; starts a cluster where none is running."""
+    from .api import Client, find_roster
+    from .launch import DEFAULT_MODEL, Cluster
+
+    path = cluster or find_roster()
+    if path is not None:
+        with Client(path) as client:
+            yield client, _served(client, model)
+        return
+    with _progress() as say:
+        own = Cluster(model=model or DEFAULT_MODEL, progress=say).start()
+    with own, Client(own) as client:
+        yield client, None
+
+
+def _served(client: Client, model: str | None) -> str | None:
+    """A model given as a folder is served under the folder's name."""
+    if model is None or model in (served := client.models()):
+        return model
+    return name if (name := Path(model).name) in served else model
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Says on stderr what is being done: a spinner on a terminal, lines elsewhere."""
+    if not _err.is_terminal:
+        yield lambda what: _err.print(what)
+        return
+    with _err.status("starting") as spinner:
+        yield lambda what: spinner.update(what)
+
+
+def _processes(cluster: Cluster) -> Table:
+    table = Table("process", "pid", "peer id", "listens on", title="Cluster", title_justify="left")
+    for process in cluster.processes:
+        table.add_row(process.name, str(process.pid), process.peer_id, process.endpoint)
+    return table
+
+
+def _interrupt_on(*signals: signal.Signals) -> None:
+    """Let these end the program as Ctrl-C does: tidily."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for one in signals:
+        signal.signal(one, interrupt)
