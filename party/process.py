@@ -1,4 +1,4 @@
-"""What the server processes (peer, coordinator) have in common: logging, signals, hardening, what they say when ready."""
+"""What server processes (peer, coordinator) have in common: logs, signals, hardening, what is said when ready."""
 
 from __future__ import annotations
 

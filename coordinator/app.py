@@ -1,0 +1,164 @@
+"""The coordinator's HTTP face. Errors are {"error": {"type", "message"}}, the type being a class of tacit.errors.
+
+| request                        | answer                                                              |
+| ------------------------------ | ------------------------------------------------------------------- |
+| GET /health                    | {"status": "ok"}                                                    |
+| GET /v1/status                 | cluster, peers, models, recent sessions by role                     |
+| GET /v1/models                 | [{name, manifest_hash, vocab, context, layers, architecture, …}]    |
+| GET /v1/models/NAME/manifest   | the manifest's exact bytes                                          |
+| GET /v1/models/NAME/tokenizer  | tokenizer.json, exact bytes                                         |
+| POST /v1/sessions              | SessionRequest -> SessionReply (see tacit.wire)                     |
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import HTTPException
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from .. import __version__
+from ..errors import NetworkError, PeerError, RefusedError, TacitError, UsageError
+from ..records import error_to_json
+from ..wire import Roster, SessionRequest
+from .registry import Registry
+from .sessions import Sessions
+
+log = logging.getLogger("tacit.coordinator.http")
+
+MAX_REQUEST = 64 << 10
+
+
+def make_app(roster: Roster, registry: Registry, sessions: Sessions) -> FastAPI:
+    """The application over a running registry."""
+    app = FastAPI(title="Tacit coordinator", version=__version__, docs_url=None, redoc_url=None)
+    started = time.time()
+
+    @app.exception_handler(TacitError)
+    async def known(request: Request, error: TacitError) -> JSONResponse:
+        return JSONResponse({"error": error_to_json(error)}, http_status(error))
+
+    @app.exception_handler(StarletteHTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return JSONResponse({"error": error_to_json(UsageError(message))}, error.status_code)
+
+    @app.exception_handler(Exception)
+    async def unknown(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s failed inside", request.method, request.url.path, exc_info=error)
+        inside = PeerError("coordinator", "failed inside; its log says why")
+        return JSONResponse({"error": error_to_json(inside)}, 500)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/v1/status")
+    def status() -> dict[str, Any]:
+        return describe(roster, registry, sessions, started)
+
+    @app.get("/v1/models")
+    def models() -> list[dict[str, Any]]:
+        return [
+            {**offer.summary, "name": offer.name, "manifest_hash": offer.manifest_hash} for offer in registry.models()
+        ]
+
+    @app.get("/v1/models/{name:path}/manifest")
+    def manifest(name: str) -> Response:
+        return Response(registry.manifest(name), media_type="application/json")
+
+    @app.get("/v1/models/{name:path}/tokenizer")
+    def tokenizer(name: str) -> Response:
+        return Response(registry.tokenizer(name), media_type="application/json")
+
+    @app.post("/v1/sessions", openapi_extra={"requestBody": _session_schema()})
+    async def open_session(request: Request) -> Response:
+        raw = bytearray()
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > MAX_REQUEST:
+                raise UsageError(f"the request is longer than {MAX_REQUEST} bytes")
+        try:
+            asked = SessionRequest.from_bytes(bytes(raw), "client")
+        except PeerError as error:
+            raise UsageError(error.reason) from None
+        reply = await run_in_threadpool(sessions.open, asked)
+        return Response(reply.to_bytes(), media_type="application/json")
+
+    return app
+
+
+def http_status(error: TacitError) -> int:
+    """The HTTP status for an error of the tree."""
+    if isinstance(error, UsageError):
+        return 404 if str(error).startswith("unknown model") else 400
+    if isinstance(error, RefusedError | NetworkError):
+        return 503
+    return 502
+
+
+def describe(roster: Roster, registry: Registry, sessions: Sessions, started: float) -> dict[str, Any]:
+    """The status as JSON: who is there, what is served, which sessions were seated lately and in which roles."""
+    live = {one.member.peer_id: one for one in registry.live()}
+    peers = []
+    for member in roster.members:
+        found = live.get(member.peer_id)
+        peers.append(
+            {
+                "name": member.name,
+                "peer_id": member.peer_id,
+                "operator": member.operator,
+                "live": found is not None,
+                "reason": None if found else registry.silence(member.peer_id),
+                "latency_ms": round(1000 * found.latency, 2) if found else None,
+                "sessions": found.status.sessions if found else None,
+                "max_sessions": found.status.max_sessions if found else None,
+                "models": [offer.name for offer in found.status.models] if found else [],
+                "version": found.status.version if found else None,
+            }
+        )
+    now = time.time()
+    return {
+        "cluster": roster.cluster,
+        "version": __version__,
+        "uptime_seconds": round(now - started, 1),
+        "peers": peers,
+        "models": [offer.name for offer in registry.models()],
+        "sessions": {
+            "opened": sessions.opened,
+            "refused": sessions.refused,
+            "recent": [
+                {
+                    "session": seating.session,
+                    "model": seating.model,
+                    "roles": dict(zip(("compute 0", "compute 1", "dealer"), seating.peers, strict=True)),
+                    "seconds_ago": round(now - seating.opened, 1),
+                }
+                for seating in reversed(list(sessions.recent))
+            ],
+        },
+    }
+
+
+def _session_schema() -> dict[str, Any]:
+    text, number = {"type": "string"}, {"type": "integer"}
+    properties = {
+        "session": {**text, "description": "32 hex digits, chosen by the client"},
+        "client_key": {**text, "description": "the client's fresh CURVE public key, z85"},
+        "model": text,
+        "protocol": {**text, "enum": ["pair"]},
+        "prompt_tokens": {**number, "minimum": 1},
+        "max_new_tokens": {**number, "minimum": 0},
+    }
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": sorted(properties),
+        "additionalProperties": False,
+    }
+    return {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,128 @@
+"""The coordinator as a process: `python -P -m tacit.coordinator.server --identity FILE --roster FILE --port N`.
+
+Ready means one JSON line {"ready": …} on standard output (peers may still be on their way); a failure to start one line
+{"error": …} and exit status 1. SIGTERM and SIGINT end it within a second. Running sessions do not need it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from ..errors import ConfigError, NetworkError
+from ..party.identity import Identity
+from ..party.process import ReportFailure, announce, await_signal, end_context, harden, start_logging
+from ..party.roster import RosterMesh
+from ..wire import Roster
+from ..zmqlink import new_context
+from .app import make_app
+from .registry import Registry
+from .sessions import Sessions
+
+DEFAULT_PORT = 7440
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tacit coordinator", description="Propose committees of peers to clients.")
+    parser.add_argument("--identity", type=Path, required=True, help="the coordinator's identity file (mode 0600)")
+    parser.add_argument("--roster", type=Path, required=True, help="cluster.json: who belongs to the cluster")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (%(default)s)")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a coordinator until a signal comes."""
+    options = arguments().parse_args(argv)
+    start_logging(options.log_level)
+    harden()
+    with ReportFailure() as report, ExitStack() as stack:
+        identity, roster = Identity.load(options.identity), Roster.load(options.roster)
+        if (roster.coordinator.peer_id, roster.coordinator.mesh_key) != (identity.peer_id, identity.mesh_key):
+            raise ConfigError(f"{options.roster}: names another coordinator than {options.identity}")
+        listener = stack.enter_context(listen(options.host, options.port))
+        context = new_context()
+        stack.callback(end_context, context)
+        mesh = RosterMesh(context, None, identity, roster, None)
+        stack.callback(mesh.close)
+        registry = Registry(mesh, roster)
+        stack.callback(registry.close)
+        registry.start()
+        with await_signal() as stopped:
+            server = HttpServer(make_app(roster, registry, Sessions(mesh, roster, registry)), listener)
+            stack.callback(server.close)
+            server.await_start()
+            host, port = listener.getsockname()[:2]
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            announce({"name": roster.coordinator.name, "peer_id": identity.peer_id, "url": url})
+            while not stopped.wait(0.2):
+                server.check()
+    return report.status
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises NetworkError saying that the port is in use, or what else is wrong."""
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, number)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(128)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise NetworkError(
+                f"cannot listen on {host}:{port}: the port is in use; stop the other program or choose another --port"
+            ) from None
+        raise NetworkError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    except OverflowError:
+        raise ConfigError(f"--port {port} is not a port (0 to 65535)") from None
+    return found
+
+
+class HttpServer:
+    """uvicorn in a thread, so that signals stay with the process."""
+
+    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            limit_concurrency=256,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=0,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="http", daemon=True)
+        self._thread.start()
+
+    def await_start(self, seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._server.started:
+            self.check()
+            if time.monotonic() > deadline:
+                raise NetworkError(f"the HTTP server did not start within {seconds:g} s")
+            time.sleep(0.005)
+
+    def check(self) -> None:
+        if not self._thread.is_alive():
+            raise NetworkError("the HTTP server ended; the log says why")
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(0.8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
