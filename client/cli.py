@@ -150,6 +150,7 @@ def peer(
     roster: Annotated[Path, typer.Option(help="The cluster.json that lists this peer and the others.")],
     model: Annotated[list[str], typer.Option(help="A Hugging Face folder or a shipped name; may be given again.")],
     host: Annotated[str, typer.Option(help="Address that links listen on.")] = "127.0.0.1",
+    advertise: Annotated[str | None, typer.Option(help="Address under which others reach --host, if not that.")] = None,
     max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
 ) -> None:
     """Run one peer of a cluster, in the foreground."""
@@ -157,6 +158,8 @@ def peer(
 
     arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host]
     arguments += ["--max-sessions", str(max_sessions)]
+    if advertise is not None:
+        arguments += ["--advertise", advertise]
     for one in model:
         arguments += ["--model", one]
     run_server("party", arguments)
@@ -167,7 +170,7 @@ def coordinator(
     identity: Annotated[Path, typer.Option(help="Identity file of the coordinator.")],
     roster: Annotated[Path, typer.Option(help="The cluster.json that lists the peers.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 7400,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 7440,
 ) -> None:
     """Run the coordinator of a cluster, in the foreground."""
     from .commands import run_server

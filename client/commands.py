@@ -183,7 +183,7 @@ def show_identity(file: Path) -> None:
     from ..party.identity import Identity
 
     identity = Identity.load(file)
-    print(json.dumps({"peer_id": identity.peer_id, "mesh_key": identity.mesh.public}, indent=2))
+    print(json.dumps({"peer_id": identity.peer_id, "mesh_key": identity.mesh_key}, indent=2))
 
 
 def _peer_module(name: str) -> Any:

@@ -144,7 +144,7 @@ class Cluster:
                 name="coordinator",
                 url=self.url,
                 peer_id=identities["coordinator"].peer_id,
-                mesh_key=identities["coordinator"].mesh.public,
+                mesh_key=identities["coordinator"].mesh_key,
             ),
             members=tuple(
                 Member(
@@ -152,7 +152,7 @@ class Cluster:
                     operator=OPERATOR,
                     peer_id=identities[name].peer_id,
                     mesh_endpoint=f"tcp://{self._host}:{mesh_port}",
-                    mesh_key=identities[name].mesh.public,
+                    mesh_key=identities[name].mesh_key,
                 )
                 for name, mesh_port in zip(names, mesh_ports, strict=True)
             ),

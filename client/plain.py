@@ -1,0 +1,77 @@
+"""`--protocol plain`: the same model in the clear on this machine, to compare with. Needs the [peer] extra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ConfigError
+from . import tokens
+from .generation import Generation, ModelFacts, Step, StepCost
+from .sampling import Sampling
+
+DEFAULT_MODEL = "stories"
+
+
+class PlainRunner:
+    """A `Runner` that computes the logits itself, in float64."""
+
+    def __init__(self, spec: Any, weights: Any) -> None:
+        from ..protocols.plain import Plain
+
+        self._spec = spec
+        self._protocol = Plain(spec, weights)
+        self._caches = self._protocol.new_cache()
+        self._position = 0
+
+    def step(self, tokens: Sequence[int], ahead: int) -> Step:
+        from ..models.decoder import forward
+
+        logits = forward(self._protocol, self._spec, list(tokens), self._caches, self._position)
+        self._position += len(tokens)
+        return Step(logits[0], StepCost())
+
+    def finish(self) -> None:
+        """Nobody to part from."""
+
+    def abort(self) -> None:
+        """Nobody to part from."""
+
+
+def generate(
+    model: str | None,
+    prompt: str | Sequence[int],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    **sampling: Any,
+) -> Generation:
+    """An answer in the clear, streaming like `Client.generate`. Raises ConfigError without the [peer] extra."""
+    try:
+        from ..models.checkpoint import load_checkpoint
+        from ..models.fold import fold
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("tacit"):
+            raise
+        raise ConfigError(f"running a model here needs {error.name}: pip install 'tacit[peer]'") from None
+    checkpoint = load_checkpoint(model or DEFAULT_MODEL)
+    spec, weights = fold(checkpoint)
+    facts = ModelFacts(
+        name=checkpoint.name,
+        protocol="plain",
+        manifest_hash="",
+        vocab=spec.vocab,
+        context=spec.context,
+        layers=spec.layers,
+        bos=checkpoint.bos,
+        eos=checkpoint.eos,
+    )
+    return Generation(
+        facts,
+        tokens.load(checkpoint.tokenizer, spec.vocab, checkpoint.bos),
+        prompt,
+        lambda prompt_tokens, new_tokens: PlainRunner(spec, weights),
+        max_new_tokens=max_new_tokens,
+        sampling=Sampling(**sampling),
+        stop=stop,
+    )
