@@ -16,6 +16,7 @@ from ..protocols.base import Spec
 
 Shape = tuple[int, ...]
 _LARGEST = 1 << 24  # of any count in a config; refuses nonsense before anything is allocated
+_MOST_LAYERS = 1 << 12
 _GELU = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 
 
@@ -36,12 +37,12 @@ class _Config:
     def __init__(self, entries: Mapping[str, Any]) -> None:
         self._entries = entries
 
-    def count(self, key: str, default: int | None = None) -> int:
-        """A whole number from 1 to 2^24."""
+    def count(self, key: str, default: int | None = None, most: int = _LARGEST) -> int:
+        """A whole number from 1 to `most`."""
         value = self._entries.get(key)
         value = default if value is None else value
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
-            raise ModelError(f"config.json: {key} = {value!r} should be a whole number from 1 to {_LARGEST}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ModelError(f"config.json: {key} = {value!r} should be a whole number from 1 to {most}")
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -93,7 +94,7 @@ def _llama(config: _Config) -> Layout:
     heads, width = config.count("num_attention_heads"), config.count("hidden_size")
     spec = Spec(
         architecture="llama",
-        layers=config.count("num_hidden_layers"),
+        layers=config.count("num_hidden_layers", most=_MOST_LAYERS),
         heads=heads,
         kv_heads=config.count("num_key_value_heads", heads),
         head_size=config.count("head_dim", _quotient(width, heads, "hidden_size", "num_attention_heads", config)),
@@ -155,7 +156,7 @@ def _gpt2(config: _Config) -> Layout:
     heads, width = config.count("n_head"), config.count("n_embd")
     spec = Spec(
         architecture="gpt2",
-        layers=config.count("n_layer"),
+        layers=config.count("n_layer", most=_MOST_LAYERS),
         heads=heads,
         kv_heads=heads,
         head_size=_quotient(width, heads, "n_embd", "n_head", config),

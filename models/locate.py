@@ -40,5 +40,8 @@ def _cached(name: str) -> Path | None:
     """The folder of a hub model's newest snapshot, if it was downloaded before."""
     from huggingface_hub import try_to_load_from_cache  # slow to import, and needed for hub names only
 
-    found = try_to_load_from_cache(name, "config.json")
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # the hub knows more rules for its names than _HUB_NAME
+        return None
     return Path(found).parent if isinstance(found, str) else None

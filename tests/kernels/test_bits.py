@@ -17,8 +17,9 @@ TWINS = pytest.mark.parametrize("twin", [plain, fast], ids=["numpy", "numba"])
 
 def as_integer(values: list[int], bits: int) -> bytes:
     """The format in one line of arithmetic: the values are the digits of one number to the base 2^bits."""
-    total = sum((v % 2**bits) << (bits * j) for j, v in enumerate(values))
-    return total.to_bytes((bits * len(values) + 7) // 8, "little")
+    total: int = sum((v % 2**bits) << (bits * j) for j, v in enumerate(values))
+    size = (bits * len(values) + 7) // 8
+    return total.to_bytes(size, "little")
 
 
 @TWINS

@@ -1,9 +1,11 @@
 """Ring products against Python's own integers, on edge values and at every boundary of the blocking."""
 
 import secrets
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -47,7 +49,9 @@ def test_matmul_is_exact(m: int, k: int, n: int, bits: int, dtype: type, data: s
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     value = st.one_of(st.sampled_from([v for v in WEIGHTS if low <= v <= high]), st.integers(low, high))
     x = np.array(data.draw(st.lists(word, min_size=m * k, max_size=m * k)), np.uint64).reshape(m, k)
-    w = np.array(data.draw(st.lists(value, min_size=k * n, max_size=k * n)), dtype).reshape(k, n)
+    w: NDArray[np.signedinteger] = np.array(data.draw(st.lists(value, min_size=k * n, max_size=k * n)), dtype).reshape(
+        k, n
+    )
     y = ring.matmul(x, PublicMatrix(w), bits)
     assert y.dtype == np.uint64
     assert y.tolist() == exact(x, w, bits)
@@ -77,7 +81,7 @@ def test_where_int8_products_saturate_plain_loops_take_over(
     monkeypatch.setattr(ring, "int8_is_exact", lambda: False)
     x, w = words(9, 7), weights(7, 5, dtype)
     public = PublicMatrix(w)
-    monkeypatch.delattr(ring.torch, "_int_mm")  # must not be needed
+    monkeypatch.delattr(torch, "_int_mm")  # must not be needed
     for bits in (64, 20):
         assert ring.matmul(x, public, bits).tolist() == exact(x, w, bits)
 
@@ -85,11 +89,11 @@ def test_where_int8_products_saturate_plain_loops_take_over(
 def test_a_saturating_int8_product_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What CPUs without VNNI do: pairs of products are added in 16 bits, with saturation."""
 
-    def saturating(a: ring.torch.Tensor, b: ring.torch.Tensor) -> ring.torch.Tensor:
+    def saturating(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         pairs = (a.int()[:, None, :] * b.T.int()[None]).reshape(a.shape[0], b.shape[1], -1, 2).sum(-1)
         return pairs.clamp(-(2**15), 2**15 - 1).sum(-1).int()
 
-    monkeypatch.setattr(ring.torch, "_int_mm", saturating)
+    monkeypatch.setattr(torch, "_int_mm", saturating)
     assert ring.int8_is_exact.__wrapped__() is False
 
 
@@ -143,7 +147,8 @@ def test_other_weight_shapes_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_shapes_and_types_that_do_not_fit_are_refused() -> None:
     w = PublicMatrix(weights(3, 4, np.int16))
-    for x in (words(2, 4), words(3), np.zeros((2, 3)), np.zeros((2, 3), np.int64)):
+    wrong: list[NDArray[Any]] = [words(2, 4), words(3), np.zeros((2, 3)), np.zeros((2, 3), np.int64)]
+    for x in wrong:
         with pytest.raises(TypeError, match="expected uint64"):
             ring.matmul(x, w)
     for bits in (0, 65):
