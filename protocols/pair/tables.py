@@ -65,16 +65,12 @@ def build(
 
     terms: level -> degree + 1 of pieces there (1 to 3; the leaf level must be among them). classify: the other levels where
     nodes are dropped or kept one by one. tolerance: absolute, or relative to |f|. keep: bits of v used (rho is cut to them).
-    domain: promise that x stays inside; windows outside cost nothing, and where its end stays one coarse window below
+    domain: promise that x stays inside; windows outside cost nothing (f must still be finite one
+    window beyond it), and where its end stays one coarse window below
     2^(bits-1) no node has to be expanded for the top window's alias.
     """
     limit = 2.0 ** (bits - 1 - frac_in)
     first, last = domain or (-limit, limit)
-    inside = f
-
-    def f(x: F64) -> F64:  # the function, held at its border values outside the domain
-        return inside(np.clip(x, first, last))
-
     levels = sorted(set(classify) | set(terms))
     classified = np.zeros(depth + 1, np.int64)
     low, offset, length = (np.zeros(depth + 1, np.int64) for _ in range(3))

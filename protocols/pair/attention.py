@@ -1,0 +1,155 @@
+"""Causal attention on shares: RoPE by public factors, products with kept masks, softmax (DESIGN 5.8, rounds 4 to 10).
+
+With RoPE:
+    1. Open q, k, v, lifted at 16 (v: 13) fraction bits; rotate q and k by public cosines and sines.
+    2. Open q, k, v masked in the products' rings; rows join the caches; scores = q k^T.
+    3.-7. `softmax`.
+Without RoPE (learned positions) the normalised row's product already has a ring wide enough for the scores:
+    1. Open q, k masked in the products' ring, and v lifted.
+    2.-6. `softmax`, with v masked in the values' ring beside the scores.
+
+Shapes: qkv (T, (H + 2 G) D) -> (T, H D).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cost import Cost, dealt, local, opened
+from .lift import Lifted, LiftOpening, deal_lift, lift_cost
+from .party import Dealer, Party
+from .products import Causal, KeptRows, Rows, against_rows, masks_against
+from .scales import FRAC_IN, FRAC_V, AttentionPlan
+from .secret import U64, Secret, low
+from .softmax import deal_softmax, softmax, softmax_cost
+
+
+@dataclass(slots=True)
+class Cache:
+    """One layer's keys and values at a compute peer."""
+
+    keys: KeptRows
+    values: KeptRows
+
+    @classmethod
+    def empty(cls, plan: AttentionPlan) -> Cache:
+        """Before the first token."""
+        return cls(*(KeptRows.empty(plan.kv_heads, plan.head_size) for _ in range(2)))
+
+
+@dataclass(slots=True)
+class MaskCache:
+    """One layer's key and value masks at the dealer."""
+
+    keys: Rows
+    values: Rows
+
+    @classmethod
+    def empty(cls, plan: AttentionPlan) -> MaskCache:
+        """Before the first token."""
+        return cls(*(Rows(plan.kv_heads, plan.head_size) for _ in range(2)))
+
+
+def attention_cost(plan: AttentionPlan, rows: int, start: int) -> Cost:
+    """7 rounds with RoPE, 6 without."""
+    causal = Causal.of(rows, start)
+    q, kv = (rows * h * plan.head_size for h in (plan.heads, plan.kv_heads))
+    pairs = plan.heads * causal.pairs
+    scores = dealt(pairs, plan.bits_q)
+    soft = softmax_cost(plan, pairs, plan.heads * rows, causal.total)
+    if plan.rope:
+        raw = lift_cost(q, plan.bits_raw) + local(lift_cost(kv, plan.bits_raw), lift_cost(kv, plan.bits_v))
+        masked = opened(q, plan.bits_q) + local(opened(kv, plan.bits_q), opened(kv, plan.bits_e))
+        return raw + masked + scores + soft
+    first = opened(q, plan.bits_q) + local(opened(kv, plan.bits_q), lift_cost(kv, plan.bits_v))
+    return first + local(opened(kv, plan.bits_e)) + scores + soft
+
+
+def deal_attention(d: Dealer, plan: AttentionPlan, cache: MaskCache, rows: int, start: int) -> None:
+    """The dealer's part; its masks of this step's rows join `cache`."""
+    causal = Causal.of(rows, start)
+    q, kv = (rows * h * plan.head_size for h in (plan.heads, plan.kv_heads))
+    if plan.rope:
+        deal_lift(d, q, plan.bits_raw)
+        deal_lift(d, kv, plan.bits_raw)
+    q_mask = d.mask(q).reshape(rows, plan.heads, plan.head_size) if not plan.rope else None
+    k_mask = d.mask(kv).reshape(rows, plan.kv_heads, -1) if not plan.rope else None
+    deal_lift(d, kv, plan.bits_v)
+    if q_mask is None or k_mask is None:
+        q_mask = d.mask(q).reshape(rows, plan.heads, plan.head_size)
+        k_mask = d.mask(kv).reshape(rows, plan.kv_heads, -1)
+    cache.keys.append(k_mask)
+    cache.values.append(d.mask(kv).reshape(rows, plan.kv_heads, -1))
+    d.share(causal.gather(masks_against(q_mask, cache.keys.all)), plan.bits_q)
+    d.flush()
+    deal_softmax(d, plan, causal, cache.values.all)
+
+
+def rotate(x: Secret, turn: tuple[U64, U64], frac: int) -> Secret:
+    """RoPE in the half-split form: x cos + (-x_2, x_1) sin, x (T, H, D), cos and sin (T, 1, D) at `frac` bits."""
+    half = x.shape[-1] // 2
+    swapped = np.concatenate([-x.share[..., half:], x.share[..., :half]], -1)
+    return Secret(x.share * turn[0] + swapped * turn[1], x.frac + frac, x.bits)
+
+
+def turns(theta: float, size: int, rows: int, start: int, frac: int) -> tuple[U64, U64]:
+    """Cosines and sines of positions start .. start + rows - 1: two (T, 1, D) arrays at `frac` bits (J. Su et al. 2021)."""
+    angle = np.outer(start + np.arange(rows), theta ** (-np.arange(0, size, 2) / size))
+    both = np.concatenate([angle, angle], 1)[:, None, :]
+    return tuple(np.rint(f(both) * 2.0**frac).astype(np.int64).view(np.uint64) for f in (np.cos, np.sin))  # type: ignore[return-value]
+
+
+def attention(
+    party: Party, qkv: Secret, plan: AttentionPlan, cache: Cache, start: int, turn: tuple[U64, U64] | None
+) -> Secret:
+    """(T, (H + 2 G) D) -> (T, H D) at plan.frac_out, Z_2^64; appends T rows to `cache`."""
+    rows, size, role = qkv.shape[0], plan.head_size, party.role
+    causal = Causal.of(rows, start)
+    h, g = plan.heads, plan.kv_heads
+    parts = [
+        Secret(qkv.share[:, a * size : b * size].reshape(rows, b - a, size), qkv.frac, qkv.bits)
+        for a, b in ((0, h), (h, h + g), (h + g, h + 2 * g))
+    ]
+    if turn is not None:
+        q, k, v = _lift_all(party, parts, plan)
+        q, k = (rotate(x, turn, plan.frac_turn).drop(plan.frac_q, role) for x in (q, k))
+        q_mask, k_mask, v_mask = (party.mask(x.share.size).reshape(x.shape) for x in (q, k, v))
+        q_open, k_open, v_open = party.exchange(
+            [(q.share + q_mask, plan.bits_q), (k.share + k_mask, plan.bits_q), (v.share + v_mask, plan.bits_e)]
+        )
+        cache.values.append(v_open, v_mask, role)
+        beside, appended = (), None
+    else:
+        q, k = (x.drop(plan.frac_q, role) for x in parts[:2])
+        q_mask, k_mask = (party.mask(x.share.size).reshape(x.shape) for x in (q, k))
+        v_lift = LiftOpening(party, parts[2].drop(FRAC_V, role), plan.bits_v)
+        q_open, k_open, lifted = party.exchange(
+            [(q.share + q_mask, plan.bits_q), (k.share + k_mask, plan.bits_q), (v_lift.masked, plan.bits_v)]
+        )
+        v = v_lift.finish(lifted).secret(role)
+        v_mask = party.mask(v.share.size).reshape(v.shape)
+        beside = ((v.share + v_mask, plan.bits_e),)
+
+        def appended(v_open: U64) -> None:
+            cache.values.append(v_open, v_mask, role)
+
+    cache.keys.append(k_open, k_mask, role)
+    z = causal.gather(against_rows(q_open, q_mask, cache.keys))
+    z += party.take(z.size, plan.bits_q).reshape(z.shape)
+    scores = Secret(low(z, plan.bits_q), 2 * plan.frac_q, plan.bits_q).drop(FRAC_IN, role)
+    return softmax(party, scores, cache.values, plan, causal, beside, appended)
+
+
+def _lift_all(party: Party, parts: list[Secret], plan: AttentionPlan) -> list[Secret]:
+    """q, k and v over Z_2^64, opened together."""
+    openings = [
+        LiftOpening(party, x.drop(frac, party.role), bits)
+        for x, frac, bits in zip(
+            parts, (plan.frac_raw, plan.frac_raw, FRAC_V), (plan.bits_raw, plan.bits_raw, plan.bits_v), strict=True
+        )
+    ]
+    values = party.exchange([(o.masked, o.bits) for o in openings])
+    lifted: list[Lifted] = [o.finish(x) for o, x in zip(openings, values, strict=True)]
+    return [x.secret(party.role) for x in lifted]

@@ -1,0 +1,175 @@
+"""The two ends of a correlation: what the dealer makes, in the order in which a compute peer takes it.
+
+Seeds (DESIGN 5.1): k_i between dealer and peer i. A mask is R = PRG(k_0) + PRG(k_1) and costs no traffic. A value that depends
+on masks is dealt as peer 0 = PRG(k_0), peer 1 = value - PRG(k_0), the *correction*, in the bits that matter. Tree roots come
+from PRG(k_0) and PRG(k_1); correction words are sent to both. Every stream is named (purpose, step, counter), the counter
+runs over the requests of a step in protocol order, and a `Prg` refuses a name twice: nothing is consumed twice.
+
+| message (dealer -> peer i) | fields | body |
+| --- | --- | --- |
+| correlations | step, gate (running number in the step) | items in order, each byte aligned: corrections (peer 1 only) packed to their bits; cw, then pcw of keys, 8 bytes a word |
+| message (peer <-> peer) | | |
+| open | step, round | the masked shares of all values of the round, each packed to its bits and byte aligned |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import PeerError
+from ...kernels.bits_numba import pack, packed_bytes, unpack
+from ...kernels.dpf.trees import Trees
+from ...kernels.prg import Prg, Purpose
+from ...transport import Link
+from .secret import U64, low
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What one step cost this party."""
+
+    rounds: int = 0
+    online_bytes: int = 0  # payload sent to the other compute peer
+    offline_bytes: int = 0  # payload received from the dealer
+
+
+class Party:
+    """A compute peer's side: takes correlations, exchanges openings. One thread."""
+
+    def __init__(self, role: int, peer: Link, dealer: Link, k_dealer: bytes, trees: Trees) -> None:
+        self.role = role
+        self.trees = trees
+        self.counters = Counters()
+        self._peer, self._dealer = peer, dealer
+        self._prg = Prg(k_dealer)
+        self._step, self._counter, self._message, self._gate = 0, 0, 0, 0
+        self._body, self._at = memoryview(b""), 0
+
+    def begin(self, step: int) -> None:
+        """Start a step: numbering restarts under the new step's name."""
+        self._finished()
+        self._step, self._counter, self._message, self._gate = step, 0, 0, 0
+        self.counters = Counters()
+
+    def _finished(self) -> None:
+        if self._at != len(self._body):
+            raise PeerError(self._dealer.remote, f"sent {len(self._body) - self._at} bytes of correlations too many")
+
+    def _words(self, purpose: Purpose, count: int) -> U64:
+        self._counter += 1
+        return self._prg.words(purpose, self._step, self._counter, count)
+
+    def _bytes(self, size: int) -> memoryview:
+        """The next `size` bytes of the dealer's stream; a new message is fetched when the last is used up."""
+        if self._at == len(self._body):
+            message = self._dealer.receive("correlations")
+            if message.fields.get("step") != self._step or message.fields.get("gate") != self._message:
+                raise PeerError(self._dealer.remote, "its correlations are for another step or gate")
+            self._message += 1
+            self._body, self._at = message.body, 0
+            self.counters.offline_bytes += len(message.body)
+        end = self._at + size
+        if end > len(self._body):
+            raise PeerError(self._dealer.remote, f"sent {len(self._body) - self._at} bytes of a gate that needs {size}")
+        out = self._body[self._at : end]
+        self._at = end
+        return out
+
+    def mask(self, count: int) -> U64:
+        """This party's part of `count` fresh mask words."""
+        return self._words(Purpose.MASK, count)
+
+    def take(self, count: int, bits: int) -> U64:
+        """This party's share, mod 2^bits, of `count` dealt values."""
+        if bits <= 0:
+            return np.zeros(count, np.uint64)
+        if self.role == 0:
+            return low(self._words(Purpose.PAD, count), bits)
+        self._counter += 1  # keep step with the dealer, who spent a pad of k_0
+        return unpack(self._bytes(packed_bytes(bits, count)), bits, count)
+
+    def keys(self, count: int, depth: int, words: int) -> tuple[U64, U64, U64]:
+        """Roots (B, 2), cw (B, depth, 2), pcw (B, words) of `count` dealt trees."""
+        roots = self._words(Purpose.ROOT, 2 * count).reshape(count, 2)
+        cw = np.frombuffer(self._bytes(16 * depth * count), np.uint64).reshape(count, depth, 2)
+        pcw = np.frombuffer(self._bytes(8 * words * count), np.uint64).reshape(count, words)
+        return roots, cw, pcw
+
+    def exchange(self, values: Sequence[tuple[U64, int]]) -> list[U64]:
+        """Open masked values in one round: (own masked share, bits) each -> their sums mod 2^bits, shapes kept.
+
+        Rounds 1; bytes = sum of ceil(count bits / 8) each way. PeerError if the other side sends another size or round.
+        """
+        packed = [pack(np.ascontiguousarray(x).reshape(-1), bits) for x, bits in values]
+        mine = packed[0] if len(packed) == 1 else np.concatenate(packed)
+        self._peer.send("open", mine, step=self._step, round=self.counters.rounds)
+        message = self._peer.receive("open", size=mine.nbytes)
+        if message.fields.get("step") != self._step or message.fields.get("round") != self.counters.rounds:
+            raise PeerError(self._peer.remote, "opened values of another step or round")
+        self.counters.rounds += 1
+        self.counters.online_bytes += mine.nbytes
+        out, at = [], 0
+        for (x, bits), p in zip(values, packed, strict=True):
+            theirs = unpack(message.body[at : at + p.nbytes], bits, x.size)
+            out.append(low(x + theirs.reshape(x.shape), bits))
+            at += p.nbytes
+        return out
+
+
+class Dealer:
+    """The dealer's side: draws masks, deals values and tree keys to both peers. One thread."""
+
+    def __init__(self, peers: tuple[Link, Link], k: tuple[bytes, bytes], trees: Trees) -> None:
+        self.trees = trees
+        self.sent = [0, 0]
+        self._links = peers
+        self._prgs = (Prg(k[0]), Prg(k[1]))
+        self._step, self._counter, self._message = 0, 0, [0, 0]
+        self._items: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]] = ([], [])
+
+    def begin(self, step: int) -> None:
+        """Start a step."""
+        self.flush()
+        self._step, self._counter, self._message = step, 0, [0, 0]
+        self.sent = [0, 0]
+
+    def flush(self) -> None:
+        """Send what a gate needs: one message a peer, none if empty."""
+        for i, (link, items) in enumerate(zip(self._links, self._items, strict=True)):
+            if items:
+                body = items[0] if len(items) == 1 else np.concatenate(items)
+                link.send("correlations", body, step=self._step, gate=self._message[i])
+                self.sent[i] += body.nbytes
+                self._message[i] += 1
+                items.clear()
+
+    def _words(self, party: int, purpose: Purpose, count: int) -> U64:
+        return self._prgs[party].words(purpose, self._step, self._counter, count)
+
+    def mask(self, count: int) -> U64:
+        """R = R_0 + R_1, uniform in Z_2^64."""
+        self._counter += 1
+        return self._words(0, Purpose.MASK, count) + self._words(1, Purpose.MASK, count)
+
+    def share(self, value: U64, bits: int) -> None:
+        """Deal shares of `value` mod 2^bits: correction bytes to peer 1 alone."""
+        if bits <= 0:
+            return
+        self._counter += 1
+        flat = np.ascontiguousarray(value).reshape(-1)
+        self._items[1].append(pack(flat - self._words(0, Purpose.PAD, flat.size), bits))
+
+    def keys(self, alpha: U64, depth: int, beta: U64, words: I64, lane16: bool = False) -> None:
+        """Deal tree keys at `alpha` (B,) with payloads beta (B, sum words): 16 depth + 8 words bytes a key to each peer."""
+        self._counter += 1
+        roots = [self._words(i, Purpose.ROOT, 2 * len(alpha)).reshape(-1, 2) for i in (0, 1)]
+        cw, pcw = self.trees.generate(alpha, depth, roots[0], roots[1], beta, words, lane16)
+        for items in self._items:
+            items.append(cw.reshape(-1).view(np.uint8))
+            items.append(pcw.reshape(-1).view(np.uint8))

@@ -1,0 +1,83 @@
+"""A compute peer's protocol: the model's operations on shares."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..base import Protocol
+from .attention import Cache, attention, turns
+from .norm import rms_norm
+from .party import Party
+from .secret import U64, Secret
+from .spline import apply_table, gated
+from .weights import Weights
+
+
+class PairPeer(Protocol[Secret, U64, Cache]):
+    """Role 0 or 1. Tokens are shares of one-hot rows, (T, V) or wider, as the client's keys expand to them."""
+
+    def __init__(self, party: Party, weights: Weights) -> None:
+        self.party = party
+        self._w = weights
+        self._turns: tuple[int, int, tuple[U64, U64]] | None = None
+
+    def new_cache(self) -> list[Cache]:
+        s = self._w.scales
+        return [Cache.empty(s.attention(f"layers.{i}.attention")) for i in range(self._w.spec.layers)]
+
+    def embed(self, tokens: U64, start: int) -> Secret:
+        """One-hot shares times the public table: no round, no bytes."""
+        x = self._w.matrices["embed"].times(np.ascontiguousarray(tokens[:, : self._w.spec.vocab]))
+        if self._w.positions is not None and self.party.role == 0:
+            x += self._w.positions[start : start + len(x)]
+        return Secret(x, self._w.scales.frac_x, 64)
+
+    def linear(self, x: Secret, site: str) -> Secret:
+        """Public weights: each peer multiplies its own share."""
+        y = self._w.matrices[site].times(x.share, x.bits)
+        bias = self._w.biases.get(site)
+        if bias is not None and self.party.role == 0:
+            y += bias
+        return Secret(y, x.frac + self._w.scales.weight, x.bits)
+
+    def add(self, x: Secret, y: Secret) -> Secret:
+        """The stream x keeps its scale; what is added is dropped to it."""
+        return x.plus(y.drop(x.frac, self.party.role))
+
+    def rms_norm(self, x: Secret, site: str) -> Secret:
+        return rms_norm(self.party, x, self._w.scales.norm(site))
+
+    def attention(self, qkv: Secret, site: str, cache: Cache, start: int) -> Secret:
+        plan = self._w.scales.attention(site)
+        return attention(self.party, qkv, plan, cache, start, self._turn(plan.frac_turn, len(qkv.share), start))
+
+    def _turn(self, frac: int, rows: int, start: int) -> tuple[U64, U64] | None:
+        """RoPE factors, computed once a step."""
+        spec = self._w.spec
+        if spec.rope_theta is None:
+            return None
+        if self._turns is None or self._turns[:2] != (rows, start):
+            self._turns = (rows, start, turns(spec.rope_theta, spec.head_size, rows, start, frac))
+        return self._turns[2]
+
+    def activation(self, x: Secret, site: str) -> Secret:
+        plan = self._w.scales.activation(site)
+        y = apply_table(self.party, x.drop(plan.table.frac_in, self.party.role), plan.table)
+        return y.drop(plan.frac_out, self.party.role)
+
+    def gated(self, gate_up: Secret, site: str) -> Secret:
+        plan = self._w.scales.activation(site)
+        if plan.frac_up is None:
+            raise ValueError(f"{site} has no second operand")
+        half = gate_up.shape[1] // 2
+        g, u = (
+            Secret(np.ascontiguousarray(part), gate_up.frac, gate_up.bits).drop(frac, self.party.role)
+            for part, frac in (
+                (gate_up.share[:, :half], plan.table.frac_in),
+                (gate_up.share[:, half:], plan.frac_up),
+            )
+        )
+        return gated(self.party, g, u, plan.table, plan.bits_up)
+
+    def last(self, x: Secret) -> Secret:
+        return Secret(x.share[-1:], x.frac, x.bits)

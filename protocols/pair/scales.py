@@ -1,0 +1,382 @@
+"""Fixed-point plan of a model: for each site, fraction bits, ring widths and tables, from its calibrated ranges.
+
+All numbers derive from one place so that the dealer, both peers and the tracer agree. Notation: `frac_*` are fraction bits,
+`bits_*` ring widths opened, magnitudes are powers of two with MARGIN bits of room above what calibration saw. Budgets, for
+residual magnitude 2^m (the residual is opened in a ring where |x| < 2^(bits - 2)):
+
+    attention: frac_o + frac_g + weight + m + 2 <= 64        (product, reciprocal, output matrix)
+    MLP:       frac_act + weight + m + 2 <= 64                (activation's output scale, down matrix)
+
+A model that does not fit is refused (ModelError) with the site and what is missing; nothing wraps silently.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+
+from ...errors import ModelError
+from ..base import Spec
+from .tables import Function, Table, build
+
+MARGIN = 2  # bits of room above the calibrated magnitude, everywhere
+FRAC_X = 30  # residual stream
+FRAC_IN = 12  # inputs of activations, scores
+FRAC_V = 13
+FRAC_E = 20  # exponentials
+WINDOW = 13  # log2 of the thermometer's window at FRAC_IN: 2 nats
+FRAC_LOGITS, BITS_LOGITS = 16, 32
+REACH = 3  # rms may leave its calibrated range by 2^REACH on either side
+
+Ranges = Mapping[str, Mapping[str, float]]
+_T = TypeVar("_T")
+
+
+def magnitude(value: float) -> int:
+    """Smallest m with value < 2^m, calibrated value plus MARGIN bits."""
+    return math.ceil(math.log2(max(value, 2.0**-10)) + 1e-9) + MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class NormPlan:
+    """x -> x / rms. frac_x, bits_x: x as opened; table: sum of squares -> 1/rms; frac_inv, bits_inv: 1/rms as opened."""
+
+    width: int
+    frac_x: int
+    bits_x: int
+    table: Table
+    frac_inv: int
+    bits_inv: int
+
+    @property
+    def frac_out(self) -> int:
+        """Scale of the normalised row, in Z_2^64."""
+        return self.frac_x + self.frac_inv
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """Scores, softmax and weighted sum of one layer."""
+
+    heads: int
+    kv_heads: int
+    head_size: int
+    rope: bool
+    frac_raw: int  # q, k before rotation (with RoPE)
+    bits_raw: int
+    frac_turn: int  # cosines and sines
+    frac_q: int  # q, k as multiplied
+    bits_q: int  # ring of q, k and of their products
+    bits_v: int  # v as lifted
+    bits_s: int  # scores as opened, at FRAC_IN
+    lowest: int  # thermometer: row maxima below this window count as it
+    exp: Table
+    bits_e: int  # ring of exponentials and of their products with v, at FRAC_E
+    reciprocal: Table
+    frac_o: int
+    bits_o: int
+    frac_g: int
+    bits_g: int
+
+    @property
+    def bits_m(self) -> int:
+        """Ring in which the row's reference window is opened."""
+        return self.bits_s - WINDOW
+
+    @property
+    def tree_bits(self) -> int:
+        """Domain of the thermometer's trees: the windows of a score."""
+        return self.bits_m - 1
+
+    @property
+    def thresholds(self) -> int:
+        """Windows above `lowest` that are tested."""
+        return (1 << (self.tree_bits - 1)) - 1 - self.lowest
+
+    @property
+    def frac_out(self) -> int:
+        """Scale of the weighted mean, in Z_2^64."""
+        return self.frac_o + self.frac_g
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationPlan:
+    """f(x), or f(g) u when frac_up is not None; dropped to frac_out bits."""
+
+    table: Table
+    frac_up: int | None
+    bits_up: int
+    frac_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """The whole model's plan."""
+
+    weight: int  # fraction bits of every public matrix (its channels may hold fewer)
+    frac_x: int
+    sites: Mapping[str, NormPlan | AttentionPlan | ActivationPlan]
+
+    def norm(self, site: str) -> NormPlan:
+        """The plan of a norm."""
+        return _typed(self.sites[site], NormPlan)
+
+    def attention(self, site: str) -> AttentionPlan:
+        """The plan of an attention."""
+        return _typed(self.sites[site], AttentionPlan)
+
+    def activation(self, site: str) -> ActivationPlan:
+        """The plan of an activation."""
+        return _typed(self.sites[site], ActivationPlan)
+
+
+def _typed(plan: object, kind: type[_T]) -> _T:
+    if not isinstance(plan, kind):
+        raise TypeError(f"a {kind.__name__} was asked for, the site has a {type(plan).__name__}")
+    return plan
+
+
+def make_scales(spec: Spec, ranges: Ranges) -> Scales:
+    """The plan of a model with the given calibrated ranges (`tacit.models.scales.calibrate`). ModelError if it does not fit."""
+    residual = max(magnitude(r["input"]) for site, r in ranges.items() if "norm" in site)
+    spare = 62 - residual - (14 + 16 + 18)  # bits left when weights have 14, o 16 and 1/sum 18
+    if spare < -8:
+        raise ModelError(
+            f"the residual stream reaches 2^{residual - MARGIN}; with {MARGIN} bits of margin only 2^{22 - MARGIN} fits the ring"
+        )
+    weight = min(16, 14 + max(0, spare // 3)) if spare >= 0 else 14 + math.floor(spare / 3)
+    frac_g = 18 + (min(2, (spare - (weight - 14)) // 2) if spare >= 0 else math.ceil(spare / 3))
+    frac_o = min(62 - residual - weight - frac_g, 18)
+    sites: dict[str, NormPlan | AttentionPlan | ActivationPlan] = {}
+    ring = residual + 2 + FRAC_X  # what the budgets leave of the residual's ring, at FRAC_X
+    norms = [f"layers.{i}.norm{j}" for i in range(spec.layers) for j in (1, 2)] + ["norm"]
+    for site in norms:
+        cap = 28 if site.endswith("norm1") and spec.rope_theta is None else 32
+        sites[site] = _norm(site, spec, ranges[site], cap, ring)
+    for i in range(spec.layers):
+        frac_in = sites[f"layers.{i}.norm1"].frac_out + weight
+        site = f"layers.{i}.attention"
+        sites[site] = _attention(site, spec, ranges[site], frac_in, frac_o, frac_g)
+        site = f"layers.{i}.act"
+        sites[site] = _activation(site, spec, ranges[site], 62 - residual - weight)
+    return Scales(weight, FRAC_X, sites)
+
+
+def _norm(site: str, spec: Spec, seen: Mapping[str, float], cap: int, ring: int) -> NormPlan:
+    lo, hi = seen["rms_low"] / 2**REACH, seen["rms_high"] * 2**REACH
+    lo = max(lo, math.sqrt(spec.eps))
+    top = magnitude(seen["input"])
+    frac_x = min(20, 14 - math.floor(math.log2(max(seen["rms_low"], math.sqrt(spec.eps)))))
+    frac_inv = 14 + math.ceil(math.log2(seen["rms_high"]))
+    over = frac_x + frac_inv - cap
+    if over > 0:  # a wide range of rms: give up the same number of bits at both ends
+        frac_x -= over // 2
+        frac_inv -= over - over // 2
+    frac_x = min(frac_x, FRAC_X)
+    squares = spec.width * 4.0**frac_x
+    bits = math.ceil(math.log2(squares * (hi * hi))) + 2
+    if bits > 62:
+        raise ModelError(f"{site}: the sum of squares needs {bits} bits of 62 (rms up to {seen['rms_high']:.3g})")
+    low = squares * max(lo * lo - spec.eps, spec.eps / 16)
+    bits_x = max(frac_x + top + 2, min(28, ring - (FRAC_X - frac_x)))
+    # lifted x and 1/rms must have 64 bits together: the drop from the table's scale takes at most bits_x
+    frac_table = min(38 + math.ceil(math.log2(hi)), 58 + math.floor(math.log2(lo)), frac_inv + bits_x)
+    table = _rsqrt(bits, max(0, math.floor(math.log2(low)) - 4), math.log2(squares), spec.eps, frac_table, low)
+    bits_inv = 64 - (frac_table - frac_inv)
+    return NormPlan(spec.width, frac_x, bits_x, table, frac_inv, bits_inv)
+
+
+def _attention(site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, frac_o: int, frac_g: int) -> AttentionPlan:
+    rope = spec.rope_theta is not None
+    reach = 2.0 ** max(4, magnitude(seen["scores"]))  # |score| < reach
+    bits_s = FRAC_IN + int(math.log2(reach)) + 2
+    frac_raw, frac_turn = 16, 14
+    frac_q = 14 if rope else min(14, 64 + FRAC_IN - frac_in - bits_s)
+    if frac_q < 10:
+        raise ModelError(f"{site}: scores up to {seen['scores']:.3g} leave {frac_q} fraction bits for q and k, 10 are needed")
+    bits_q = 2 * frac_q + bits_s - FRAC_IN
+    half = 1 << (bits_s - WINDOW - 2)
+    lowest = max(-half, math.floor((seen["row_max_low"] - 8) * 2.0 ** (FRAC_IN - WINDOW)))
+    longest = spec.context
+    bits_r = FRAC_E + math.ceil(math.log2(longest)) + 3
+    low = 2.0**-8
+    frac_r = 46 - max(0, 31 - frac_o - frac_g)  # o and g lifted must have 64 bits together
+    return AttentionPlan(
+        heads=spec.heads,
+        kv_heads=spec.kv_heads,
+        head_size=spec.head_size,
+        rope=rope,
+        frac_raw=frac_raw,
+        bits_raw=frac_raw + magnitude(seen["raw"]) + 2,
+        frac_turn=frac_turn,
+        frac_q=frac_q,
+        bits_q=bits_q,
+        bits_v=FRAC_V + magnitude(seen["v"]) + 2,
+        bits_s=bits_s,
+        lowest=lowest,
+        exp=_exp(bits_s),
+        bits_e=64 - (36 - FRAC_E),
+        reciprocal=_reciprocal(bits_r, low, frac_r),
+        frac_o=frac_o,
+        bits_o=64 - (36 - FRAC_E) - (FRAC_E + FRAC_V - frac_o),
+        frac_g=frac_g,
+        bits_g=64 - (frac_r - frac_g),
+    )
+
+
+def _activation(site: str, spec: Spec, seen: Mapping[str, float], room: int) -> ActivationPlan:
+    """`room`: fraction bits the output may have at most."""
+    top = magnitude(seen["gate" if spec.gated else "input"])
+    bits = FRAC_IN + max(top, 4) + 1
+    if spec.gated:
+        frac_table = min(22, room - FRAC_IN)
+        frac_up = min(room - frac_table, 14)
+        if frac_table < 18:
+            raise ModelError(f"{site}: {room} fraction bits are left for silu(g) u, 30 are needed")
+        return ActivationPlan(
+            _gated(spec.activation, bits, frac_table), frac_up, frac_up + magnitude(seen["up"]) + 2, frac_table + frac_up
+        )
+    frac_table = min(32, room)
+    if frac_table < 28:
+        raise ModelError(f"{site}: {room} fraction bits are left for the activation, 28 are needed")
+    return ActivationPlan(_pointwise(spec.activation, bits, frac_table), None, 0, min(18, frac_table))
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """x / (1 + e^-x)."""
+    return x / (1 + np.exp(-np.clip(x, -60, 60)))
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """Hendrycks and Gimpel 2016, tanh form."""
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x times the normal distribution function."""
+    return np.asarray(0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))), np.float64)
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+FUNCTIONS: Mapping[str, Function] = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu, "relu": relu}
+
+
+@lru_cache(maxsize=64)
+def _pointwise(name: str, bits: int, frac_out: int) -> Table:
+    """An activation whose output leaves room for later drops: degree 2 on windows of 1/4, one level for the tails."""
+    if name == "relu":  # exact at the input's scale: a coarser output would be a table of its own
+        return relu_table(bits, FRAC_IN)
+    depth = bits - 10
+    coarse = max(2, depth - 4)  # windows of 4
+    edge = 2.0 ** (bits - 1 - FRAC_IN) - 2.0 ** (bits - coarse - FRAC_IN)
+    return build(
+        FUNCTIONS[name],
+        bits=bits,
+        depth=depth,
+        frac_in=FRAC_IN,
+        frac_out=frac_out,
+        terms={coarse: 2, depth: 3},
+        classify=(),
+        tolerance=2e-4,
+        domain=(-edge, edge),
+    )
+
+
+def relu_table(bits: int, frac: int) -> Table:
+    """Exact ReLU: a payload on every level, knot at 0, leaves of one integer."""
+    return build(
+        relu, bits=bits, depth=bits, frac_in=frac, frac_out=frac, terms=dict.fromkeys(range(2, bits + 1), 2), classify=(), tolerance=0.0
+    )  # fmt: skip
+
+
+def sign_table(bits: int) -> Table:
+    """Exact comparison [x >= 0] of an integer."""
+    return build(
+        lambda x: (x >= 0).astype(np.float64), bits=bits, depth=bits, frac_in=0, frac_out=0,
+        terms=dict.fromkeys(range(2, bits + 1), 1), classify=(), tolerance=0.0,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _gated(name: str, bits: int, frac_out: int) -> Table:
+    """An activation to be multiplied in the same round: degree 1, so that its output scale stays small."""
+    depth = bits - 7
+    coarse = max(2, depth - 7)  # windows of 4
+    edge = 2.0 ** (bits - 1 - FRAC_IN) - 2.0 ** (bits - coarse - FRAC_IN)
+    return build(
+        FUNCTIONS[name],
+        bits=bits,
+        depth=depth,
+        frac_in=FRAC_IN,
+        frac_out=frac_out,
+        terms={coarse: 2, depth - 4: 2, depth - 2: 2, depth: 2},
+        classify=(),
+        tolerance=1.6e-4,
+        domain=(-edge, edge),
+    )
+
+
+@lru_cache(maxsize=64)
+def _exp(bits: int) -> Table:
+    """e^z for z < 0, degree 2 on windows of 1/8; 0 below -14."""
+    depth = bits - 9
+    edge = 2.0 ** (bits - 1 - FRAC_IN)
+    return build(
+        lambda z: np.exp(np.clip(z, -80, 2)),
+        bits=bits,
+        depth=depth,
+        frac_in=FRAC_IN,
+        frac_out=36,
+        terms={depth: 3},
+        classify=tuple(range(3, depth, 2)),
+        tolerance=4e-6,
+        domain=(-edge, 0.0),
+    )
+
+
+@lru_cache(maxsize=64)
+def _reciprocal(bits: int, low: float, frac_out: int) -> Table:
+    """1/S for S at FRAC_E bits, S >= low."""
+    depth = bits - max(0, FRAC_E + math.floor(math.log2(low)) - 4)
+    return build(
+        lambda s: 1 / np.maximum(s, low / 2),
+        bits=bits,
+        depth=depth,
+        frac_in=FRAC_E,
+        frac_out=frac_out,
+        terms=dict.fromkeys(range(4, depth + 1), 3),
+        classify=(),
+        tolerance=1.5e-4,
+        relative=True,
+        keep=11,
+        domain=(low, 2.0 ** (bits - 1 - FRAC_E)),
+    )
+
+
+@lru_cache(maxsize=256)
+def _rsqrt(bits: int, leaf: int, log_squares: float, eps: float, frac_out: int, low: float) -> Table:
+    """1 / sqrt(ss / squares + eps) for an integer sum of squares ss >= low; leaf windows of 2^leaf."""
+    depth = bits - leaf
+    squares = 2.0**log_squares
+    return build(
+        lambda ss: (np.maximum(ss, low / 2) / squares + eps) ** -0.5,
+        bits=bits,
+        depth=depth,
+        frac_in=0,
+        frac_out=frac_out,
+        terms=dict.fromkeys(range(4, depth + 1), 3),
+        classify=(),
+        tolerance=1e-4,
+        relative=True,
+        keep=11,
+        domain=(low, 2.0 ** (bits - 1)),
+    )

@@ -1,0 +1,95 @@
+"""Public weights in the form the ring wants: int16 with a power-of-two exponent for every output channel.
+
+A channel o of a matrix keeps e_o = min(scale, as many bits as its largest weight leaves in int16) fraction bits; products are
+shifted up to the common `scale` afterwards, which costs nothing and no accuracy elsewhere. The embedding is stored the same
+way by column, at the residual stream's scale. Biases are added by party 0 at the product's full scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...kernels.ring import LARGEST_WEIGHT, PublicMatrix, matmul
+from ..base import Spec
+from .scales import Scales
+from .secret import U64
+
+SPLIT = 1 << 15  # rows of a PublicMatrix at most: a larger vocabulary is multiplied in parts
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Quantised weights (K, N), in row blocks, and their channels' shifts."""
+
+    blocks: tuple[PublicMatrix, ...]
+    shift: U64  # (N,)
+
+    def times(self, x: U64, bits: int = 64) -> U64:
+        """x @ w at the common scale, mod 2^bits: (M, K) -> (M, N)."""
+        y = matmul(x[:, :SPLIT], self.blocks[0], bits)
+        for i, block in enumerate(self.blocks[1:], 1):
+            y += matmul(x[:, i * SPLIT : (i + 1) * SPLIT], block, bits)
+        return y << self.shift
+
+
+def quantise(w: npt.NDArray[np.float64], scale: int) -> Matrix:
+    """int16 weights with at most `scale` fraction bits a column: (K, N)."""
+    largest = np.maximum(np.abs(w).max(0), 2.0**-40)
+    exponent = np.minimum(np.floor(np.log2(LARGEST_WEIGHT / largest)), scale)
+    if exponent.min() < scale - 40:
+        raise ValueError(f"a weight of {largest.max():.3g} is out of range")
+    q = np.rint(w * 2.0**exponent).astype(np.int16)
+    blocks = tuple(PublicMatrix(np.ascontiguousarray(q[i : i + SPLIT])) for i in range(0, len(q), SPLIT))
+    return Matrix(blocks, (scale - exponent).astype(np.uint64))
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Everything public that a compute peer multiplies with, shared by its sessions."""
+
+    spec: Spec
+    scales: Scales
+    matrices: Mapping[str, Matrix]  # by site, and "embed"
+    biases: Mapping[str, U64]
+    positions: U64 | None  # (context, C) at the residual scale
+
+
+def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.float64]]) -> Weights:
+    """Quantise folded float64 weights (`tacit.models.fold`)."""
+    matrices, biases = {}, {}
+    for name, w in folded.items():
+        site, _, part = name.rpartition(".")
+        if part == "weight":
+            matrices[site] = quantise(w, scales.weight)
+        elif part == "bias":
+            biases[site] = fixed(w, input_scale(scales, site) + scales.weight)
+    matrices["embed"] = quantise(folded["embed"], scales.frac_x)
+    positions = folded.get("positions")
+    return Weights(spec, scales, matrices, biases, None if positions is None else fixed(positions, scales.frac_x))
+
+
+def fixed(x: npt.NDArray[np.float64], frac: int) -> U64:
+    """round(x 2^frac) in the ring."""
+    return np.rint(x * 2.0**frac).astype(np.int64).view(np.uint64)
+
+
+def input_scale(scales: Scales, site: str) -> int:
+    """Fraction bits of what enters a linear site."""
+    layer, _, kind = site.rpartition(".")
+    match kind:
+        case "qkv":
+            return scales.norm(f"{layer}.norm1").frac_out
+        case "out":
+            return scales.attention(f"{layer}.attention").frac_out
+        case "up" | "gate_up":
+            return scales.norm(f"{layer}.norm2").frac_out
+        case "down":
+            return scales.activation(f"{layer}.act").frac_out
+        case "head":
+            return scales.norm("norm").frac_out
+        case _:
+            raise ValueError(f"no linear site is called {site}")
