@@ -21,10 +21,10 @@ def open_session(
     model: ModelFacts,
     *,
     prompt_tokens: int,
-    max_new_tokens: int,
+    more_steps: int,
     timeout: float,
 ) -> PrivateSession:
-    """A session of three checked peers. `timeout` (seconds) is how long a step may take.
+    """A session of three checked peers: the prompt's step and `more_steps` of one token, `timeout` seconds for each.
 
     Raises RefusedError (no free peers), IdentityError, PeerError, PeerLost or NetworkError; nothing private was sent.
     """
@@ -35,7 +35,7 @@ def open_session(
         model=model.name,
         protocol=model.protocol,
         prompt_tokens=prompt_tokens,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=more_steps,
     )
     seats = check_seats(request, directory.open_session(request), roster, model.manifest_hash)
     links = dial_peers(context, seats, roster, keys, LinkSettings(timeout=timeout))
@@ -43,6 +43,7 @@ def open_session(
         links.circle,
         (links.peer0, links.peer1),
         session=bytes.fromhex(request.session),
+        peers=tuple(roster.name_of(seat.peer_id) for seat in seats),
         vocab=model.vocab,
         layers=model.layers,
         timeout=timeout,

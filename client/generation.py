@@ -40,6 +40,8 @@ class Step:
 class Runner(Protocol):
     """Runs the model, one step after another, for one answer."""
 
+    peers: tuple[str, ...]  # who runs it, in role order
+
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         """Logits after these tokens; at most `ahead` more steps of one token will follow."""
 
@@ -82,7 +84,10 @@ class Generation:
         sampling: Sampling,
         stop: Sequence[str] = (),
     ) -> None:
-        """`start(prompt_tokens, max_new_tokens)` opens the session. Raises UsageError for what cannot be done."""
+        """`start(prompt_tokens, more_steps)` opens the session: steps of one token that may follow the prompt's.
+
+        Raises UsageError for what cannot be done.
+        """
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.model = model
@@ -144,7 +149,7 @@ class Generation:
 
     def _run(self) -> Generator[Piece, None, None]:
         asked = time.perf_counter()
-        runner = self._start(len(self._prompt), self._max_new_tokens)
+        runner = self._start(len(self._prompt), self._max_new_tokens - 1)
         try:
             try:
                 reason = yield from self._steps(runner, asked)
@@ -157,7 +162,7 @@ class Generation:
         except BaseException:  # Ctrl-C too: the peers must not keep a session nobody reads
             runner.abort()
             raise
-        self._result = self._account(reason)
+        self._result = self._account(reason, runner.peers)
 
     def _steps(self, runner: Runner, since: float) -> Generator[Piece, None, FinishReason]:
         tokens, pending = self._prompt, list[int]()
@@ -195,7 +200,7 @@ class Generation:
         self._text.append(text)
         return piece
 
-    def _account(self, reason: FinishReason) -> Completion:
+    def _account(self, reason: FinishReason, peers: tuple[str, ...]) -> Completion:
         costs = self._costs[1:] or self._costs
         seconds = self._seconds[1:] or self._seconds
         steps = len(costs)
@@ -218,5 +223,6 @@ class Generation:
                 client_bytes_per_token=sum(cost.client_bytes for cost in costs) / steps,
             ),
             layers=self.model.layers,
+            peers=peers,
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
         )

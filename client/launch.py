@@ -18,6 +18,8 @@ from .state import ClusterFolder
 from .warmth import is_warm, set_warm
 
 DEFAULT_MODEL = "stories"
+PEER_MODULE = "tacit.party.server"
+COORDINATOR_MODULE = "tacit.coordinator.server"
 OPERATOR = "this machine"
 
 _READY_SECONDS = 60.0
@@ -170,8 +172,8 @@ class Cluster:
 
         models = [argument for model in self._models for argument in ("--model", _absolute(model))]
         for name in names:
-            child(name, "tacit.party.server", "--host", self._host, *models)
-        child("coordinator", "tacit.coordinator.server", "--host", self._host, "--port", str(port))
+            child(name, PEER_MODULE, "--host", self._host, *models)
+        child("coordinator", COORDINATOR_MODULE, "--host", self._host, "--port", str(port))
         self._await_all()
         self._await_models()
         self._processes = [

@@ -16,6 +16,8 @@ DEFAULT_MODEL = "stories"
 class PlainRunner:
     """A `Runner` that computes the logits itself, in float64."""
 
+    peers: tuple[str, ...] = ()
+
     def __init__(self, spec: Any, weights: Any) -> None:
         from ..protocols.plain import Plain
 
@@ -70,7 +72,7 @@ def generate(
         facts,
         tokens.load(checkpoint.tokenizer, spec.vocab, checkpoint.bos),
         prompt,
-        lambda prompt_tokens, new_tokens: PlainRunner(spec, weights),
+        lambda prompt_tokens, more_steps: PlainRunner(spec, weights),
         max_new_tokens=max_new_tokens,
         sampling=Sampling(**sampling),
         stop=stop,

@@ -72,6 +72,7 @@ class Completion:
     timings: Timings
     traffic: Traffic
     layers: int
+    peers: tuple[str, ...] = ()  # compute peer 0, compute peer 1, dealer; empty in the clear
     logprobs: tuple[TokenLogprob, ...] | None = None
 
     def __str__(self) -> str:

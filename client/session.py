@@ -45,11 +45,16 @@ class PrivateSession:
         links: tuple[Link, Link],
         *,
         session: bytes,
+        peers: tuple[str, ...],
         vocab: int,
         layers: int,
         timeout: float,
     ) -> None:
-        """`session` is the id of 16 bytes that the links and the peers' statements carry; `timeout` is per step."""
+        """`session` is the id of 16 bytes that links and statements carry, `peers` names them in role order.
+
+        `timeout` is for each step, in seconds.
+        """
+        self.peers = peers
         self._circle = circle
         self._links = links
         self._vocab = vocab

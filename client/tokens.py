@@ -79,16 +79,13 @@ class Detokenizer:
     first token keeps its space.
     """
 
-    _CONTEXT = 6  # tokens of the prompt to decode along: enough for any character (4 bytes) and a word start
+    _CONTEXT = 8  # at most so many tokens of the prompt are decoded along: a character has up to four bytes
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
         self._decode = tokenizer.decode
-        self._ids = list(prompt[-self._CONTEXT :])
+        self._ids = self._seam(prompt)
         self._start = 0  # of the window
         self._printed = len(self._ids)  # tokens whose text is out
-        if self._decode(self._ids).endswith(_REPLACEMENT):
-            # The prompt ends inside a character: what follows must not be read as its continuation twice.
-            self._start = self._printed
 
     def add(self, token_id: int) -> str:
         """The text that this token completes; empty while a character is unfinished."""
@@ -110,6 +107,15 @@ class Detokenizer:
         text = after[len(before) :] if after.startswith(before) else self._decode(self._ids[self._printed :])
         self._advance()
         return text
+
+    def _seam(self, prompt: Sequence[int]) -> list[int]:
+        """The shortest end of the prompt that has text and whole characters; nothing if it ends inside a character."""
+        for count in range(1, min(len(prompt), self._CONTEXT) + 1):
+            end = list(prompt[-count:])
+            text = self._decode(end)
+            if text and _REPLACEMENT not in text:
+                return end
+        return []
 
     def _advance(self) -> None:
         self._start, self._printed = self._printed, len(self._ids)

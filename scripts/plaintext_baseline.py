@@ -114,7 +114,7 @@ class Baseline:
 def measure(
     spec: Spec, weights: Mapping[str, NDArray[np.float64]], prompt: Sequence[int], new: Sequence[int]
 ) -> Baseline:
-    """Run the prompt and then `new` one by one, whatever tokens the model itself would take; the best of three passes."""
+    """Run the prompt and then `new` one by one, whatever the model itself would say; the best of three passes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -111,31 +111,35 @@ class Committee:
         self._answers = (mask, values - mask)
 
     def _serve(self, role: int, link: Link) -> None:
-        seen = self.seen[role]
         try:
             link.open()
-            while True:
-                message = link.receive(("prompt", "end"), timeout=20)
-                if message.kind == "end":
-                    seen.ended = True
-                    link.send("account", steps=len(seen.steps), rounds=ROUNDS, online_bytes=ONLINE, offline_bytes=0)
-                    link.receive("never", timeout=5)
-                seen.steps.append(dict(message.fields))
-                seen.bodies.append(bytes(message.body))
-                if self._die_at == len(seen.steps) - 1:
-                    if role == 0:
-                        link._close()  # no goodbye: what a killed process does
-                        link._closed = True
-                        return
-                    link.receive("never", timeout=5)
-                self._answer(role, link, bytes(message.body))
+            self.serve(role, link)
+            link.receive("never", timeout=5)  # the client's goodbye
         except TacitError as error:
-            seen.error = error
+            self.seen[role].error = error
             self._barrier.abort()
         except threading.BrokenBarrierError:
             pass
         finally:
             link.close()
+
+    def serve(self, role: int, link: Link) -> None:
+        """One peer's part of a session, until the client's "end"."""
+        seen = self.seen[role]
+        while True:
+            message = link.receive(("prompt", "end"), timeout=20)
+            if message.kind == "end":
+                seen.ended = True
+                link.send("account", steps=len(seen.steps), rounds=ROUNDS, online_bytes=ONLINE, offline_bytes=0)
+                return
+            seen.steps.append(dict(message.fields))
+            seen.bodies.append(bytes(message.body))
+            if self._die_at == len(seen.steps) - 1:
+                if role == 0:
+                    link._close()  # no goodbye: what a killed process does
+                    link._closed = True
+                link.receive("never", timeout=5)
+            self._answer(role, link, bytes(message.body))
 
     def _answer(self, role: int, link: Link, body: bytes) -> None:
         size = one_hot_key_bytes(self.vocab)

@@ -1,0 +1,136 @@
+"""A whole cluster in this process: three real peers (mesh, seats, CURVE links), a real coordinator over HTTP, and the
+toy model of `committee` where the engine would be. Peers of one session meet in memory to add their shares up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import uvicorn
+from committee import Committee
+from tacit.coordinator.app import make_app
+from tacit.coordinator.registry import Registry
+from tacit.coordinator.sessions import Sessions
+from tacit.party.identity import Identity
+from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits
+from tacit.party.node import Node
+from tacit.party.roster import RosterMesh
+from tacit.party.session import Engines, Surroundings
+from tacit.party.zap import Doorkeeper
+from tacit.transport import LinkSettings, new_context
+from tacit.wire import CoordinatorEntry, Member, Roster
+from toy_model import VOCAB, ToyModel, id_model, text_model
+
+
+class ToyCluster:
+    """Up when made, down after `close()`. `sessions`: the committees that sat, by session id."""
+
+    def __init__(
+        self,
+        folder: Path,
+        ports: Callable[[], int],
+        *,
+        models: list[ToyModel] | None = None,
+        served_tokenizer: bytes | None = None,
+        max_sessions: int = 32,
+        own: bool = True,
+    ) -> None:
+        self.sessions: dict[bytes, Committee] = {}
+        self.limits: list[SessionLimits] = []
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        names = [f"peer-{number}" for number in range(3)]
+        identities = {name: Identity.create() for name in (*names, "coordinator")}
+        self.roster = Roster(
+            cluster="toy",
+            own=own,
+            coordinator=CoordinatorEntry(
+                name="coordinator",
+                url=f"http://127.0.0.1:{ports()}",
+                peer_id=identities["coordinator"].peer_id,
+                mesh_key=identities["coordinator"].mesh_key,
+            ),
+            members=tuple(
+                Member(
+                    name=name,
+                    operator="me",
+                    peer_id=identities[name].peer_id,
+                    mesh_endpoint=f"tcp://127.0.0.1:{ports()}",
+                    mesh_key=identities[name].mesh_key,
+                )
+                for name in names
+            ),
+        )
+        self.path = folder / "cluster.json"
+        self.roster.save(self.path)
+        self.models = models or [text_model(), id_model()]
+        for name in names:
+            self._start_peer(identities[name], max_sessions)
+        context = new_context()
+        self._stack.callback(context.destroy, 0)
+        mesh = RosterMesh(context, None, identities["coordinator"], self.roster, None)
+        self._stack.callback(mesh.close)
+        registry = Registry(mesh, self.roster)
+        registry.start()
+        self._stack.callback(registry.close)
+        self._serve(registry, Sessions(mesh, self.roster, registry))
+        while not registry.models():
+            threading.Event().wait(0.01)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _start_peer(self, identity: Identity, max_sessions: int) -> None:
+        member = self.roster.member(identity.peer_id)
+        assert member is not None
+        context = new_context()
+        self._stack.callback(context.destroy, 0)
+        doorkeeper = self._stack.enter_context(Doorkeeper(context))
+        mesh = RosterMesh(context, doorkeeper, identity, self.roster, member.mesh_endpoint)
+        engines = Engines(self._compute, self._deal)
+        settings = LinkSettings(timeout=10.0)
+        around = Surroundings(
+            context, doorkeeper, identity, self.roster, mesh, "127.0.0.1", "127.0.0.1", settings, engines
+        )
+        node = Node(around, list(self.models), max_sessions)
+        node.serve()
+        self._stack.callback(node.close)
+
+    def _serve(self, registry: Registry, sessions: Sessions) -> None:
+        port = int(self.roster.coordinator.url.rpartition(":")[2])
+        config = uvicorn.Config(
+            make_app(self.roster, registry, sessions), port=port, log_config=None, access_log=False, lifespan="off"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+
+        def stop() -> None:
+            server.should_exit = True
+            thread.join(5)
+
+        self._stack.callback(stop)
+        while not server.started:
+            threading.Event().wait(0.01)
+
+    def _compute(self, role: int, model: Any, links: ComputeLinks, limits: SessionLimits) -> None:
+        with self._lock:
+            committee = self.sessions.setdefault(links.session, Committee(VOCAB))
+            committee.session = links.session
+            self.limits.append(limits)
+        committee.serve(role, links.client)
+        links.dealer.send("end")
+
+    def _deal(self, model: Any, links: DealerLinks, limits: SessionLimits) -> None:
+        for link in (links.peer0, links.peer1):
+            link.receive("end", timeout=30)
+
+
+def stand_in(cluster: ToyCluster) -> SimpleNamespace:
+    """What `Client` needs of a `Cluster`."""
+    return SimpleNamespace(url=cluster.roster.coordinator.url, roster_path=cluster.path)
