@@ -47,7 +47,7 @@ def test_round_trip_and_hash() -> None:
 
 
 def test_order_of_ranges_does_not_matter() -> None:
-    turned = {site: dict(reversed(q.items())) for site, q in reversed(MODEL.ranges.items())}
+    turned = {site: dict(list(q.items())[::-1]) for site, q in list(MODEL.ranges.items())[::-1]}
     assert replace(MODEL, ranges=turned).hash == MODEL.hash
 
 

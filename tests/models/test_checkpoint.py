@@ -78,6 +78,12 @@ def _replaced(name: str, value: Any) -> Callable[[Folder], None]:
     return lambda folder: folder.save(folder.tensors | {name: value})
 
 
+def _one_bad(value: float) -> Any:
+    tensor = np.ones((24, 12), np.float32)
+    tensor[23, 5] = value
+    return tensor
+
+
 def _cut(folder: Folder) -> None:
     path = folder.path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
@@ -115,8 +121,8 @@ def _without(folder: Folder) -> None:
         (_without, r"q_proj.weight is missing"),
         (_replaced(Q, np.zeros((24, 13), np.float32)), r"shape \(24, 13\), config.json calls for \(24, 12\)"),
         (_replaced(Q, np.zeros((24, 12), np.int64)), "type I64"),
-        (_replaced(Q, np.full((24, 12), np.nan, np.float32)), "not finite"),
-        (_replaced(Q, np.full((24, 12), np.inf, np.float32)), "not finite"),
+        (_replaced(Q, _one_bad(np.nan)), "not finite"),
+        (_replaced(Q, _one_bad(-np.inf)), "not finite"),
         (_replaced(Q.replace("weight", "bias"), np.zeros(24, np.float32)), "has no place in this architecture"),
         (_replaced("model.layers.0.self_attn.q_norm.weight", np.ones(6, np.float32)), "q_norm.weight has no place"),
         (_replaced("model.layers.2.mlp.up_proj.weight", np.ones((20, 12), np.float32)), "has no place"),
