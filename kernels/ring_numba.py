@@ -17,8 +17,8 @@ def digits(x: NDArray[np.uint64], count: int, limbs: int) -> NDArray[np.int8]:
     """Row s M + m is [X_s[m] | X_{s-1}[m] | ...], `limbs` parts: (M, K) -> (count M, limbs K).
 
     Adding 0x80 to every byte, with carries, and taking 0x80 from every byte, without, turns bytes into balanced digits.
-    A single column gets another beside it, to meet zero weights: torch's int8 product reads its leading dimension from the strides,
-    which are ambiguous when there is one column, and then leaves its output unwritten (pytorch issue 195066).
+    A single column gets another beside it, to meet zero weights: torch's int8 product reads its leading dimension from
+    the strides, which are ambiguous when there is one column, and then writes no output (pytorch issue 195066).
     """
     rows, width = x.shape
     out = np.empty((count * rows, max(2, limbs * width)), np.int8)
