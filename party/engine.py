@@ -1,0 +1,179 @@
+"""The two engines of a session: what a compute peer and the dealer do once their links are open.
+
+| who | step k |
+| --- | --- |
+| compute peer -> dealer | "plan" {step, tokens}: what step to prepare; both peers ask for the same steps in the same order |
+| dealer -> compute peer | "correlations" ..., then "dealt" {step, microseconds} |
+| client -> compute peer | "prompt" {step, tokens, ahead}: tokens x key bytes |
+| compute peer -> client | "logits" {step, bits, scale, count, ...}: the share of the last position's logits |
+| client -> compute peer | "end"; the peer answers "account" and tells the dealer "end" |
+
+The plan of step 0 and of the first single-token steps goes out before the prompt arrives, and stays at most AHEAD_BYTES of
+correlations ahead of use, so the dealer works while the client thinks and nobody buffers without bound. The dealer sees step
+numbers and token counts, nothing that depends on a secret.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ..errors import PeerError
+from ..kernels.dpf.hashing import tree_keys
+from ..kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
+from ..kernels.dpf.trees import Trees, make_trees
+from ..kernels.prg import Prg
+from ..link import Link
+from ..models.decoder import forward
+from ..protocols.pair.deal import PairDealer
+from ..protocols.pair.party import Dealer, Party
+from ..protocols.pair.peer import PairPeer
+from ..protocols.pair.reveal import client_share
+from ..protocols.pair.scales import BITS_LOGITS, FRAC_LOGITS
+from ..protocols.pair.secret import U64
+from ..protocols.trace.trace import Trace
+from .links import ComputeLinks, DealerLinks, SessionLimits
+from .served import ServedModel
+
+AHEAD_BYTES = 32 << 20
+AHEAD_STEPS = 8
+CLIENT_TIMEOUT = 600.0  # seconds a client may think between two tokens
+
+
+def serve_compute(role: int, model: ServedModel, links: ComputeLinks, limits: SessionLimits) -> None:
+    """Serve one session as compute peer `role` (0 or 1), until the client's "end".
+
+    PeerError when the client or a peer sends what the protocol does not allow; PeerLost and NetworkError from the links.
+    """
+    _Compute(role, model, links, limits).run()
+
+
+class _Compute:
+    def __init__(self, role: int, model: ServedModel, links: ComputeLinks, limits: SessionLimits) -> None:
+        self._model, self._links, self._limits, self._role = model, links, limits, role
+        self._trees = make_trees(tree_keys(links.session))
+        seed = links.dealer.seed(b"correlations")
+        self._party = Party(role, links.peer, links.dealer, seed, self._trees)
+        self._between = Prg(links.peer.seed(b"between the peers"))
+        self._protocol = PairPeer(self._party, model.weights)
+        self._caches = self._protocol.new_cache()
+        self._length, self._step, self._planned = 0, 0, 0
+        self._totals = {"rounds": 0, "online_bytes": 0, "offline_bytes": 0}
+
+    def run(self) -> None:
+        self._plan_ahead()
+        while True:
+            message = self._links.client.receive(("prompt", "end"), timeout=CLIENT_TIMEOUT)
+            if message.kind == "end":
+                break
+            self._answer(message.fields, message.body)
+        self._links.client.send("account", steps=self._step, **self._totals)
+        self._links.dealer.send("end")
+
+    def _steps(self) -> int:
+        """Steps this session can take: the prompt, and one for each new token but the last."""
+        return max(1, self._limits.max_new_tokens)
+
+    def _plan_ahead(self) -> None:
+        """Ask the dealer for every step up to the window's end."""
+        ahead = window(self._model, self._limits.prompt_tokens + self._step)
+        while self._planned < min(self._step + 1 + ahead, self._steps()):
+            tokens = self._limits.prompt_tokens if self._planned == 0 else 1
+            self._links.dealer.send("plan", step=self._planned, tokens=tokens)
+            self._planned += 1
+
+    def _answer(self, fields: dict[str, int | str | bytes], body: memoryview) -> None:
+        started = time.perf_counter()
+        waited = self._waiting()
+        tokens = self._limits.prompt_tokens if self._step == 0 else 1
+        if fields.get("step") != self._step or fields.get("tokens") != tokens:
+            raise PeerError("client", f"asked for another step than {self._step} of {tokens} tokens, as it had announced")
+        if self._step >= self._steps():
+            raise PeerError("client", f"asked for more than the {self._limits.max_new_tokens} tokens it had announced")
+        rows = expand_keys(body, tokens, self._model.spec.vocab, self._role, self._trees)
+        self._party.begin(self._step)
+        logits = forward(self._protocol, self._model.spec, rows, self._caches, self._length)
+        share = client_share(logits, self._role, self._between, self._step)
+        dealer_us = self._links.dealer.receive("dealt").fields.get("microseconds", 0)
+        counters = self._party.counters
+        wait = self._waiting() - waited
+        self._links.client.send(
+            "logits",
+            share,
+            step=self._step,
+            bits=BITS_LOGITS,
+            scale=FRAC_LOGITS,
+            count=self._model.spec.vocab,
+            layers=self._model.spec.layers,
+            rounds=counters.rounds,
+            online_bytes=counters.online_bytes,
+            offline_bytes=counters.offline_bytes,
+            compute_us=int(1e6 * max(0.0, time.perf_counter() - started - wait)),
+            wait_us=int(1e6 * wait),
+            dealer_us=dealer_us,
+        )
+        self._totals["rounds"] += counters.rounds
+        self._totals["online_bytes"] += counters.online_bytes
+        self._totals["offline_bytes"] += counters.offline_bytes
+        self._length += tokens
+        self._step += 1
+        self._plan_ahead()
+
+    def _waiting(self) -> float:
+        return self._links.peer.stats.waiting_seconds + self._links.dealer.stats.waiting_seconds
+
+
+def window(model: ServedModel, length: int) -> int:
+    """Single-token steps to have dealt ahead at this length: as many as fit AHEAD_BYTES, 1 to AHEAD_STEPS."""
+    trace = Trace(model.spec, model.scales)
+    forward(trace, model.spec, 1, trace.new_cache(), min(length, model.spec.context - 1))
+    return max(1, min(AHEAD_STEPS, AHEAD_BYTES // max(1, trace.total.offline1)))
+
+
+def expand_keys(body: memoryview, tokens: int, vocab: int, role: int, trees: Trees) -> U64:
+    """The client's keys -> this peer's shares of one-hot rows (T, >= V). PeerError for a wrong size or the other peer's key."""
+    size = one_hot_key_bytes(vocab)
+    if len(body) != tokens * size:
+        raise PeerError("client", f"sent {len(body)} bytes of token keys, {tokens} keys have {tokens * size}")
+    keys = np.frombuffer(body, "<u8").reshape(tokens, one_hot_depth(vocab) + 2, 2)
+    if np.any(keys[:, 0, 0] & np.uint64(1) != role):
+        raise PeerError("client", "sent a key that was made for the other peer")
+    roots, cw, pcw = (np.ascontiguousarray(a) for a in (keys[:, 0], keys[:, 1:-1], keys[:, -1]))
+    return trees.one_hot(roots, cw, pcw, role)
+
+
+def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) -> None:
+    """Deal for one session until both compute peers say "end".
+
+    PeerError when the two ask for different steps, or for steps the session does not have.
+    """
+    seeds = (links.peer0.seed(b"correlations"), links.peer1.seed(b"correlations"))
+    dealer = Dealer((links.peer0, links.peer1), seeds, make_trees(tree_keys(links.session)))
+    protocol = PairDealer(dealer, model.spec, model.scales)
+    caches = protocol.new_cache()
+    step, length = 0, 0
+    while True:
+        asked = [_next_plan(link) for link in (links.peer0, links.peer1)]
+        if asked[0] != asked[1]:
+            raise PeerError(links.peer1.remote, "asked for another step than its partner")
+        if asked[0] is None:
+            return
+        tokens = limits.prompt_tokens if step == 0 else 1
+        if asked[0] != (step, tokens) or step >= max(1, limits.max_new_tokens):
+            raise PeerError(links.peer0.remote, f"asked for another step than {step} of {tokens} tokens")
+        started = time.perf_counter()
+        dealer.begin(step)
+        forward(protocol, model.spec, tokens, caches, length)
+        dealer.flush()
+        spent = int(1e6 * (time.perf_counter() - started))
+        for link in (links.peer0, links.peer1):
+            link.send("dealt", step=step, microseconds=spent)
+        length += tokens
+        step += 1
+
+
+def _next_plan(link: Link) -> tuple[object, object] | None:
+    """What a compute peer asks for next: (step, tokens), or None when it is done."""
+    message = link.receive(("plan", "end"), timeout=CLIENT_TIMEOUT)
+    return None if message.kind == "end" else (message.fields.get("step"), message.fields.get("tokens"))
