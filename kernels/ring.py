@@ -136,19 +136,42 @@ def int8_is_exact() -> bool:
 
 
 def bmm(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """a @ b mod 2^64 for each of B: (B, M, K) x (B, K, N) -> (B, M, N). TypeError for other dtypes or shapes."""
+    """a @ b mod 2^64 for each of B: (B, M, K) x (B, K, N) -> (B, M, N). TypeError for other dtypes or shapes.
+
+    b may be the first K rows of a longer buffer (buffer[:, :K]): it is read in place
+    if the buffer owns its memory.
+    """
     _check_pair(a, b, a.ndim == b.ndim == 3 and a.shape[0] == b.shape[0] and a.shape[2] == b.shape[1])
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]), np.uint64)
-    loops.bmm(np.ascontiguousarray(a), np.ascontiguousarray(b), out)
+    loops.bmm(np.ascontiguousarray(a), _whole_rows(b), out)
     return out
 
 
 def bmm_nt(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """a @ b^T mod 2^64 for each of B: (B, M, K) x (B, N, K) -> (B, M, N). TypeError for other dtypes or shapes."""
+    """a @ b^T mod 2^64 for each of B: (B, M, K) x (B, N, K) -> (B, M, N). TypeError for other dtypes or shapes.
+
+    b may be the first N rows of a longer buffer (buffer[:, :N]): it is read in place
+    if the buffer owns its memory.
+    """
     _check_pair(a, b, a.ndim == b.ndim == 3 and a.shape[0] == b.shape[0] and a.shape[2] == b.shape[2])
     out = np.empty((a.shape[0], a.shape[1], b.shape[1]), np.uint64)
-    loops.bmm_nt(np.ascontiguousarray(a), np.ascontiguousarray(b), out)
+    loops.bmm_nt(np.ascontiguousarray(a), _whole_rows(b), out)
     return out
+
+
+def _whole_rows(b: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """b contiguous: itself, or the buffer whose first rows it is (a growing cache is not copied), or a copy."""
+    base = b.base
+    if (
+        not b.flags.c_contiguous
+        and isinstance(base, np.ndarray)
+        and base.flags.c_contiguous
+        and (base.ndim, base.dtype, base.strides) == (3, b.dtype, b.strides)
+        and (base.shape[0], base.shape[2]) == (b.shape[0], b.shape[2])
+        and base.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+    ):
+        return base
+    return np.ascontiguousarray(b)
 
 
 def _check_pair(a: NDArray[np.uint64], b: NDArray[np.uint64], fits: bool) -> None:

@@ -108,16 +108,19 @@ def _product(a: NDArray[np.uint64], b: NDArray[np.uint64], out: NDArray[np.uint6
 
 @nb.njit(f"void({_BATCH}, {_BATCH}, uint64[:, :, ::1])", cache=True, nogil=True)
 def bmm(a: NDArray[np.uint64], b: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    """out = a @ b: (B, M, K) x (B, K, N)."""
+    """out = a @ b: (B, M, K) x (B, K, N); rows of b past K are not read."""
     for i in range(a.shape[0]):
         _product(a[i], b[i], out[i])
 
 
 @nb.njit(f"void({_BATCH}, {_BATCH}, uint64[:, :, ::1])", cache=True, nogil=True)
 def bmm_nt(a: NDArray[np.uint64], b: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    """out = a @ b^T: (B, M, K) x (B, N, K). Few rows: dot products; many: worth turning b first."""
+    """out = a @ b^T: (B, M, K) x (B, N, K); rows of b past N are not read.
+
+    Few rows: dot products; many: worth turning b first.
+    """
     batch, rows, width = a.shape
-    columns = b.shape[1]
+    columns = out.shape[2]
     if rows < 4:
         for i in range(batch):
             for m in range(rows):

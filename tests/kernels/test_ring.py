@@ -126,6 +126,35 @@ def test_batched_products_are_exact(shape: tuple[int, int, int, int]) -> None:
     assert ring.bmm_nt(left, right.transpose(0, 2, 1)).tolist() == expected  # a view
 
 
+@pytest.mark.parametrize("m", [1, 5])
+@pytest.mark.parametrize(
+    "part",
+    [
+        (slice(None), slice(0, 7)),  # a growing cache: read in place
+        (slice(None), slice(2, 9)),
+        (slice(1, 3), slice(0, 7)),
+        (slice(0, 2), slice(0, 7)),
+        (slice(None), slice(0, 14, 2)),
+        (slice(None, None, -1), slice(0, 7)),
+    ],
+)
+def test_batched_products_with_parts_of_a_buffer(m: int, part: tuple[slice, slice]) -> None:
+    buffer = words(3, 16, 6).copy()  # owns its memory
+    b = buffer[part]
+    a = words(b.shape[0], m, 6)
+    assert ring.bmm_nt(a, b).tolist() == [exact(a[i], b[i].T) for i in range(len(b))]
+    a = words(b.shape[0], m, 7)
+    assert ring.bmm(a, b).tolist() == [exact(a[i], b[i]) for i in range(len(b))]
+
+
+def test_a_growing_buffer_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer, a = words(3, 16, 6).copy(), words(3, 1, 6)  # owns its memory
+    seen: list[NDArray[np.uint64]] = []
+    monkeypatch.setattr(ring.loops, "bmm_nt", lambda a, b, out: seen.append(b))
+    ring.bmm_nt(a, buffer[:, :7])
+    assert seen[0] is buffer
+
+
 def test_batched_products_of_nothing() -> None:
     empty = np.zeros((2, 0, 4), np.uint64)
     assert ring.bmm(empty, words(2, 4, 3)).shape == (2, 0, 3)
