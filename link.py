@@ -380,20 +380,22 @@ class Link(ABC):
             if self._closed or self._reader.closed:
                 return
             reason = self._gone()
-            if reason is None:
-                return
-            while (taken := self._take(False)) is not None:  # its last words, perhaps a goodbye
-                if self._remote_nonce is None:
-                    break
+            if reason is not None:
+                self._last_words(reason)
+        finally:
+            self._lock.release()
+
+    def _last_words(self, reason: str) -> None:
+        """The other side is gone: read what it sent before. Without a goodbye or an abort among it, it is lost."""
+        try:
+            while self._remote_nonce is not None and (taken := self._take(False)) is not None:
                 message = self._read(taken, None, None)
                 if message is not None:
                     self._stash.append(message)
-            if not self._reader.closed:
-                self._circle.fail(PeerLost(self.remote, reason))
         except TacitError as error:
             self._circle.fail(error)
-        finally:
-            self._lock.release()
+        if not self._reader.closed:
+            self._circle.fail(PeerLost(self.remote, reason))
 
     def close(self) -> None:
         """Say goodbye (or, after a failure, why) and let go. Never waits, never raises; closing twice is fine."""
@@ -421,10 +423,12 @@ class Link(ABC):
                 found = action()
                 if found is not None:
                     return found
-                self._fail(PeerLost(self.remote, reason))
+                self._last_words(reason)
             self._circle.look(self)
             if self._circle.failure is not None:
                 self._fail(self._circle.failure)
+            if reason is not None:  # it said goodbye
+                self._fail(PeerLost(self.remote, "left the session while more was due"))
             if time.monotonic() > deadline:
                 self._fail(NetworkError(f"{self.remote}: {silence} within {limit:g} s"))
 

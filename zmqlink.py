@@ -1,7 +1,9 @@
 """A link over a ZeroMQ PAIR socket with CURVE: what was measured to be quick, and the settings that make it strict.
 
 - Keys are fresh for every link. The binder admits one client key (`party/zap.py`), the dialler one server key.
-- No reconnection: a connection that broke is over, so nothing is ever sent twice.
+- No reconnection: a connection that broke is over, so nothing is ever sent twice. (By an interval of weeks: switching
+  reconnection off, and IMMEDIATE on the dialling side, make libzmq drop what arrived last but was not read yet, such as
+  the reason why the other side hung up.)
 - Heartbeats notice a stopped process. The receive queue is generous, because a socket that is not read also stops
   hearing heartbeats; how much may lie in it is decided by credit (`frames.Ledger`).
 - Waiting is a plain blocking call with a short timeout, the quickest that ZeroMQ offers; between two of them the link
@@ -23,6 +25,8 @@ from .link import Buffer, Circle, Ends, Link, LinkSettings
 
 HEARTBEAT_MS = 300
 HEARTBEAT_TIMEOUT_MS = 1000
+LINGER_MS = 1000
+NEVER_MS = (1 << 31) - 1
 QUEUE = 8192  # frames; above what credit lets through
 EVENTS = (
     zmq.EVENT_DISCONNECTED
@@ -111,6 +115,7 @@ class ZmqLink(Link):
         socket = _socket(context, keys, settings, affinity)
         try:
             socket.curve_server = True
+            socket.setsockopt(zmq.IMMEDIATE, 1)
             socket.zap_domain = domain.encode("ascii")
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
             socket.setsockopt(zmq.IPV6, int(":" in host))
@@ -160,9 +165,10 @@ class ZmqLink(Link):
             self._dead = f"nobody listens at {self.endpoint}"
 
     def _close(self) -> None:
+        linger = LINGER_MS if self._dead is None and self._descriptor is not None else 0
         self._socket.disable_monitor()
         self._monitor.close(0)
-        self._socket.close(1000)
+        self._socket.close(linger)
 
 
 def _socket(
@@ -174,8 +180,7 @@ def _socket(
     tick = int(settings.tick * 1000)
     for option, value in (
         (zmq.AFFINITY, affinity),
-        (zmq.IMMEDIATE, 1),
-        (zmq.RECONNECT_IVL, -1),
+        (zmq.RECONNECT_IVL, NEVER_MS),
         (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
         (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
         (zmq.HANDSHAKE_IVL, 5000),
@@ -184,7 +189,7 @@ def _socket(
         (zmq.RCVHWM, QUEUE),
         (zmq.RCVTIMEO, tick),
         (zmq.SNDTIMEO, tick),
-        (zmq.LINGER, 1000),
+        (zmq.LINGER, 0),
     ):
         socket.setsockopt(option, value)
     return socket

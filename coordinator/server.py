@@ -101,7 +101,7 @@ class HttpServer:
             lifespan="off",
             limit_concurrency=256,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=0,
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="http", daemon=True)

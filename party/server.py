@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
                     "models": [model.name for model in served],
                 }
             )
-            stopped.wait()
+            while not stopped.wait(0.2):  # not for ever: a signal that another thread took would not wake us
+                pass
     return report.status
 
 
