@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import ConfigError, ModelError
+from ..wire import short_id
+from .extras import need_peer_extra
 from .generation import Generation
 from .results import Completion
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 MARGIN_BITS = 2.0
 
-_out = Console(highlight=False, soft_wrap=True)
+_WIDE = 160  # what a pipe or file takes, so that nothing is cut off there
+
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -106,7 +110,8 @@ def size(count: float) -> str:
 
 def run_check(model: str) -> None:
     """The range check of a model, as a table. Raises ModelError if a gate has too little room."""
-    scales: Any = _peer_module("tacit.models.scales")
+    need_peer_extra("checking a model")
+    scales: Any = importlib.import_module("tacit.models.scales")
     with _progress() as say:
         say(f"running {model} in the clear on sample prompts")
         report = scales.check(model)
@@ -139,35 +144,27 @@ def run_status(cluster: Path | None) -> None:
     if path is None:
         raise ConfigError("no cluster is running on this machine: start one with `tacit up`, or name its --cluster")
     with Client(path) as client:
-        status, models = client.status(), client.describe_models()
-    table = Table(title="Peers", title_justify="left")
-    peers = [peer for peer in status.get("peers", []) if isinstance(peer, dict)]
-    columns = list(dict.fromkeys(key for peer in peers for key in peer))
-    for column in columns:
-        table.add_column(column.replace("_", " "))
-    for peer in peers:
-        table.add_row(*(_cell(peer.get(column)) for column in columns))
+        status, served = client.status(), client.describe_models()
+    table = Table("peer", "id", "operator", "state", "sessions", "models", title="Peers", title_justify="left")
+    for peer in status.get("peers", []):
+        state = "ready" if peer.get("live") else f"silent: {peer.get('reason') or 'no answer yet'}"
+        sessions = f"{peer.get('sessions')} of {peer.get('max_sessions')}" if peer.get("live") else ""
+        models = ", ".join(map(str, peer.get("models", [])))
+        cells = (peer.get("name"), short_id(str(peer.get("peer_id"))), peer.get("operator"), state, sessions, models)
+        table.add_row(*map(str, cells))
     _out.print(table)
     table = Table("model", "architecture", "layers", "vocabulary", "context", "manifest", title="Models")
     table.title_justify = "left"
-    for model in models:
-        wanted = ("name", "architecture", "layers", "vocab", "context", "manifest_hash")
-        table.add_row(*(_cell(model.get(key)) for key in wanted))
+    for model in served:
+        shape = [str(model.get(key, "")) for key in ("name", "architecture", "layers", "vocab", "context")]
+        table.add_row(*shape, str(model.get("manifest_hash"))[:12])
     _out.print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(_cell(one) for one in value)
-    if isinstance(value, dict):
-        return str(value.get("name", json.dumps(value)))
-    text = "" if value is None else str(value)
-    return text if len(text) <= 48 else f"{text[:12]}…"
 
 
 def run_server(package: str, arguments: list[str]) -> None:
     """Become a peer ("party") or the coordinator; returns when it was told to end."""
-    server: Any = _peer_module(f"tacit.{package}.server")
+    need_peer_extra("running a peer or coordinator")
+    server: Any = importlib.import_module(f"tacit.{package}.server")
     status = server.main(arguments)
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -184,18 +181,6 @@ def show_identity(file: Path) -> None:
 
     identity = Identity.load(file)
     print(json.dumps({"peer_id": identity.peer_id, "mesh_key": identity.mesh_key}, indent=2))
-
-
-def _peer_module(name: str) -> Any:
-    """A module of the part that peers run. Raises ConfigError where only the client is installed."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("tacit"):
-            raise
-        raise ConfigError(
-            f"this needs {error.name}, which a client-only installation leaves out: pip install 'tacit[peer]'"
-        ) from None
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import ConfigError, NetworkError, PeerLost, UsageError
+from ..errors import NetworkError, PeerLost, UsageError
 from .directory import Directory
+from .extras import need_peer_extra
 from .process import Child, run_to_end
 from .state import ClusterFolder
 from .warmth import is_warm, set_warm
@@ -77,7 +77,7 @@ class Cluster:
         """Start everything and wait until it can serve. On failure nothing is left running, and the error says why."""
         if self._folder is not None:
             raise UsageError("this cluster is already running")
-        _need_peer_extra()
+        need_peer_extra("running peers")
         self._folder = ClusterFolder()
         try:
             self._start(self._folder)
@@ -207,15 +207,6 @@ def _absolute(model: str) -> str:
     """A folder by its full path, a name as it is: the children run wherever they like."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.exists() else model
-
-
-def _need_peer_extra() -> None:
-    missing = [name for name in ("torch", "numba", "safetensors") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"running peers needs {', '.join(missing)}, which this client-only installation leaves out: "
-            "pip install 'tacit[peer]'"
-        )
 
 
 def _warm() -> None:

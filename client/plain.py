@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ConfigError
 from . import tokens
+from .extras import need_peer_extra
 from .generation import Generation, ModelFacts, Step, StepCost
 from .sampling import Sampling
 
@@ -49,13 +49,10 @@ def generate(
     **sampling: Any,
 ) -> Generation:
     """An answer in the clear, streaming like `Client.generate`. Raises ConfigError without the [peer] extra."""
-    try:
-        from ..models.checkpoint import load_checkpoint
-        from ..models.fold import fold
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("tacit"):
-            raise
-        raise ConfigError(f"running a model here needs {error.name}: pip install 'tacit[peer]'") from None
+    need_peer_extra("running a model here")
+    from ..models.checkpoint import load_checkpoint
+    from ..models.fold import fold
+
     checkpoint = load_checkpoint(model or DEFAULT_MODEL)
     spec, weights = fold(checkpoint)
     facts = ModelFacts(
