@@ -66,7 +66,7 @@ class Prg:
 
     def _claim(self, purpose: Purpose, step: int, gate: int) -> None:
         """Note that this stream is spent, or refuse."""
-        if purpose not in Purpose or not 0 <= step < 1 << 32 or not 0 <= gate < GATES:
+        if not isinstance(purpose, Purpose) or not 0 <= step < 1 << 32 or not 0 <= gate < GATES:
             raise ValueError(f"no stream has purpose {purpose}, step {step}, gate {gate}")
         used = self._used.setdefault((purpose, step), bytearray())
         byte, bit = gate >> 3, 1 << (gate & 7)

@@ -33,7 +33,7 @@ LARGEST_WEIGHT = (
 )  # quantise to at most this; larger int16 weights are exact too, but corrected one by one
 _LARGEST_K = 1 << 16  # digits' products stay inside int32: 2 K 2^14 < 2^31, at K = 2^16 - 1
 _FEW_ROWS = 8  # below, the weights are the left operand: fewer passes over them
-_ROWS = 128  # of x at a time, so that its digits stay in the second-level cache
+_ROWS = 64  # of x at a time, so that its digits stay in the second-level cache
 _COLUMNS = 256  # of w at a time, so that the int32 products do
 _COLUMNS_FEW = 1024
 

@@ -67,6 +67,12 @@ def test_names_out_of_range_are_refused(step: int, gate: int) -> None:
         Prg(secrets.token_bytes(32)).words(Purpose.MASK, step, gate, 1)
 
 
+@pytest.mark.parametrize("purpose", [0, 1, 4])
+def test_purposes_are_named_not_numbered(purpose: Purpose) -> None:
+    with pytest.raises(ValueError, match="no stream"):
+        Prg(secrets.token_bytes(32)).words(purpose, 0, 0, 1)
+
+
 @pytest.mark.parametrize("size", [0, 16, 31, 33])
 def test_seeds_have_32_bytes(size: int) -> None:
     with pytest.raises(ValueError, match=f"not {size}"):
