@@ -36,6 +36,9 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
                         weighted (sum of exp(score - row maximum) v), exp_sum (sum of the same), output
         …act            input, output; or gate, up, output
         ….add           output (after the linear site that it adds)
+
+    With an observer `last` keeps every row, and logits are (T, V): any position may be the last one of some step, so a
+    range that the last layer reached at one position only would be too small.
     """
 
     def __init__(self, spec: Spec, weights: Mapping[str, Array], observe: Observer | None = None) -> None:
@@ -128,7 +131,7 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
         return y
 
     def last(self, x: Array) -> Array:
-        return x[-1:]
+        return x[-1:] if self._observe is None else x
 
 
 def rotate(x: Array, start: int, theta: float) -> Array:

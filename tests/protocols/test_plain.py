@@ -76,6 +76,8 @@ def test_what_the_observer_sees() -> None:
         want |= {(f"layers.{i}.act", quantity) for quantity in ("gate", "up", "output")}
     assert set(seen) == want
     assert all(len(values) == 1 for values in seen.values())
+    assert seen["layers.4.act", "gate"][0].shape == (tokens, spec.hidden)
+    assert seen["head", "output"][0].shape == (tokens, spec.vocab)
     first = {quantity: seen["layers.0.attention", quantity][0] for quantity in attention}
     assert first["scores"].size == spec.heads * tokens * (tokens + 1) // 2
     assert np.isfinite(first["scores"]).all()
@@ -85,6 +87,17 @@ def test_what_the_observer_sees() -> None:
     np.testing.assert_allclose(ratio, first["output"])
     mean_square = (seen["embed", "output"][0] ** 2).mean(axis=1)
     np.testing.assert_allclose(seen["layers.0.norm1", "mean_square"][0][:, 0], mean_square)
+
+
+def test_observing_changes_no_logit() -> None:
+    spec, weights, expected = model("stories260K")
+    ids = expected["prompt_ids"]
+    alone, watched = Plain(spec, weights), Plain(spec, weights, lambda site, quantity, values: None)
+    every = forward(watched, spec, ids, watched.new_cache(), 0)
+    for stop in range(1, len(ids) + 1):
+        logits = forward(alone, spec, ids[:stop], alone.new_cache(), 0)
+        assert logits.shape == (1, spec.vocab)
+        np.testing.assert_allclose(logits[0], every[stop - 1], atol=1e-12)
 
 
 @pytest.mark.parametrize(
