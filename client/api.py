@@ -83,14 +83,14 @@ class Client:
         sampling = Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs)
         found = self._catalogue.get(model or self._model)
 
-        def start(prompt_tokens: int, more_steps: int) -> Runner:
+        def start(prompt_tokens: int, new_tokens: int) -> Runner:
             return open_session(
                 self._context,
                 self._directory,
                 self._roster,
                 found.facts,
                 prompt_tokens=prompt_tokens,
-                more_steps=more_steps,
+                max_new_tokens=new_tokens,
                 timeout=self._timeout,
             )
 

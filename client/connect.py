@@ -21,10 +21,10 @@ def open_session(
     model: ModelFacts,
     *,
     prompt_tokens: int,
-    more_steps: int,
+    max_new_tokens: int,
     timeout: float,
 ) -> PrivateSession:
-    """A session of three checked peers: the prompt's step and `more_steps` of one token, `timeout` seconds for each.
+    """A session of three checked peers. A step may take `timeout` seconds.
 
     Raises RefusedError (no free peers), IdentityError, PeerError, PeerLost or NetworkError; nothing private was sent.
     """
@@ -35,7 +35,7 @@ def open_session(
         model=model.name,
         protocol=model.protocol,
         prompt_tokens=prompt_tokens,
-        max_new_tokens=more_steps,
+        max_new_tokens=max_new_tokens,
     )
     seats = check_seats(request, directory.open_session(request), roster, model.manifest_hash)
     links = dial_peers(context, seats, roster, keys, LinkSettings(timeout=timeout))

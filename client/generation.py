@@ -84,10 +84,7 @@ class Generation:
         sampling: Sampling,
         stop: Sequence[str] = (),
     ) -> None:
-        """`start(prompt_tokens, more_steps)` opens the session: steps of one token that may follow the prompt's.
-
-        Raises UsageError for what cannot be done.
-        """
+        """`start(prompt_tokens, max_new_tokens)` opens the session. Raises UsageError for what cannot be done."""
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.model = model
@@ -149,7 +146,7 @@ class Generation:
 
     def _run(self) -> Generator[Piece, None, None]:
         asked = time.perf_counter()
-        runner = self._start(len(self._prompt), self._max_new_tokens - 1)
+        runner = self._start(len(self._prompt), self._max_new_tokens)
         try:
             try:
                 reason = yield from self._steps(runner, asked)

@@ -69,7 +69,7 @@ def generate(
         facts,
         tokens.load(checkpoint.tokenizer, spec.vocab, checkpoint.bos),
         prompt,
-        lambda prompt_tokens, more_steps: PlainRunner(spec, weights),
+        lambda prompt_tokens, new_tokens: PlainRunner(spec, weights),
         max_new_tokens=max_new_tokens,
         sampling=Sampling(**sampling),
         stop=stop,

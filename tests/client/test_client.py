@@ -62,7 +62,7 @@ def test_generate_streams_the_models_answer(client, cluster):
     assert answer.result.traffic.rounds_per_token == ROUNDS
     assert (answer.result.model, answer.result.protocol, answer.result.layers) == ("toy", "pair", 2)
     assert {name.split()[0] for name in answer.result.peers} == {"peer-0", "peer-1", "peer-2"}
-    assert [(one.prompt_tokens, one.max_new_tokens) for one in cluster.limits[-2:]] == [(5, 11), (5, 11)]
+    assert [(one.prompt_tokens, one.max_new_tokens) for one in cluster.limits[-2:]] == [(5, 12), (5, 12)]
 
 
 def test_complete_is_the_same_at_once_and_takes_ids(client):

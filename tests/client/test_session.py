@@ -34,8 +34,8 @@ def open_session(committee: Committee, timeout: float = 5.0) -> PrivateSession:
 
 
 def generation(committee: Committee, prompt, *, facts=FACTS, sampling=None, stop=(), **settings) -> Generation:
-    def start(prompt_tokens: int, more_steps: int) -> PrivateSession:
-        committee.asked = (prompt_tokens, more_steps)
+    def start(prompt_tokens: int, max_new_tokens: int) -> PrivateSession:
+        committee.asked = (prompt_tokens, max_new_tokens)
         return open_session(committee)
 
     return Generation(
@@ -100,7 +100,7 @@ def test_an_answer_equals_the_plaintext_model_and_accounts_for_itself():
     payload = 2 * (one_hot_key_bytes(VOCAB) + 4 * VOCAB)
     assert payload < result.traffic.client_bytes_per_token < payload + 2000
     committee.join()
-    assert committee.asked == (3, 5)
+    assert committee.asked == (3, 6)
     # The last token is not fed back: its step would be for nothing.
     assert committee.tokens == [3, 1, 4, *expected[:-1]]
     for seen in committee.seen:
@@ -172,7 +172,7 @@ def test_the_context_bounds_the_answer():
     result = generation(committee, [1, 2, 3], facts=facts, max_new_tokens=50).complete()
     assert len(result.token_ids) == 3  # two more positions, and the token behind the last one
     assert result.finish_reason == "length"
-    assert committee.asked == (3, 2)
+    assert committee.asked == (3, 3)
     assert len(committee.tokens) == 5
 
 
