@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tacit.kernels import ring
+from tacit.kernels import ring, ring_numba
 from tacit.kernels.ring import LARGEST_WEIGHT, PublicMatrix
 
 EDGES = [0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**64 - 2**32, 0x80, 0x7F, 0xFF, 0x8000, 0x7F80]
@@ -150,7 +150,7 @@ def test_batched_products_with_parts_of_a_buffer(m: int, part: tuple[slice, slic
 def test_a_growing_buffer_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer, a = words(3, 16, 6).copy(), words(3, 1, 6)  # owns its memory
     seen: list[NDArray[np.uint64]] = []
-    monkeypatch.setattr(ring.loops, "bmm_nt", lambda a, b, out: seen.append(b))
+    monkeypatch.setattr(ring_numba, "bmm_nt", lambda a, b, out: seen.append(b))
     ring.bmm_nt(a, buffer[:, :7])
     assert seen[0] is buffer
 
