@@ -76,13 +76,40 @@ def generate(alpha, depth, roots0, roots1, beta, levels, lane16, tree, convert, 
 
 
 @njit(nogil=True, cache=True)
+def _grow(s, sg, s2, hg, groups, per, tree_of, cw, base, level, tree):  # type: ignore[no-untyped-def]
+    """One level down for `groups` groups of `per` neighbouring nodes each, one tree a group: s -> s2, and sg for the next."""
+    one = np.uint64(1)
+    mmo(sg, hg, groups * per, tree)
+    for k in range(groups):
+        c0, c1 = cw[base + tree_of[k], level, 0], cw[base + tree_of[k], level, 1]
+        for i in range(k * per, (k + 1) * per):
+            a, b = s[i, 0], s[i, 1]
+            t = np.uint64(0) - (a & one)
+            l0 = hg[i, 0] ^ (c0 & t)
+            l1 = hg[i, 1] ^ (c1 & t)
+            s2[2 * i, 0] = l0
+            s2[2 * i, 1] = l1
+            a ^= l0
+            b ^= l1
+            s2[2 * i + 1, 0] = a
+            s2[2 * i + 1, 1] = b
+    for i in range(2 * groups * per):
+        sg[i, 0] = s2[i, 0] ^ s2[i, 1]
+        sg[i, 1] = s2[i, 0]
+
+
+@njit(nogil=True, cache=True)
 def cover(  # type: ignore[no-untyped-def]
     x, roots, cw, pcw, party, n, depth, classify, low, offset, length, actions, terms, kept, coefficients, words, fused, width, tree, convert, out
 ):
-    """out (B, fused) = this party's share of sum over the cover of P_u(v) times each fused secret. See `Cover`."""
+    """out (B, fused) = this party's share of sum over the cover of P_u(v) times each fused secret. See `Cover`.
+
+    Between two classified levels whole subtrees are grown, node by node in order and without bookkeeping; at a dense leaf
+    level (classify = 2) every leaf is a piece and its coefficients lie in order, so nothing is looked up or moved.
+    """
     one = np.uint64(1)
     tile = 16
-    size = tile * width + 16
+    size = tile * width + 32
     s = np.empty((size, 2), np.uint64)
     s2 = np.empty((size, 2), np.uint64)
     node = np.empty(size, np.uint64)
@@ -101,78 +128,114 @@ def cover(  # type: ignore[no-untyped-def]
         for i in range(m):
             s[i, 0] = (roots[base + i, 0] & ~one) | np.uint64(party)
             s[i, 1] = roots[base + i, 1]
+            sg[i, 0] = s[i, 0] ^ s[i, 1]
+            sg[i, 1] = s[i, 0]
             node[i] = 0
             tree_of[i] = i
             for f in range(fused):
                 acc[i, f] = 0
-        count = m
+        groups = m
+        gap = 0
         at = 0
         for level in range(1, depth + 1):
-            for i in range(count):
-                sg[i, 0] = s[i, 0] ^ s[i, 1]
-                sg[i, 1] = s[i, 0]
-            mmo(sg, hg, count, tree)
+            _grow(s, sg, s2, hg, groups, 1 << gap, tree_of, cw, base, level - 1, tree)
+            s, s2 = s2, s
+            gap += 1
             if classify[level] == 0:
-                for i in range(count):
-                    e = tree_of[i]
-                    t = np.uint64(0) - (s[i, 0] & one)
-                    l0 = hg[i, 0] ^ (cw[base + e, level - 1, 0] & t)
-                    l1 = hg[i, 1] ^ (cw[base + e, level - 1, 1] & t)
-                    s2[2 * i, 0] = l0
-                    s2[2 * i, 1] = l1
-                    s2[2 * i + 1, 0] = l0 ^ s[i, 0]
-                    s2[2 * i + 1, 1] = l1 ^ s[i, 1]
-                    node2[2 * i] = node[i] << one
-                    node2[2 * i + 1] = (node[i] << one) | one
-                    tree_of2[2 * i] = e
-                    tree_of2[2 * i + 1] = e
-                count *= 2
-                s, s2 = s2, s
-                node, node2 = node2, node
-                tree_of, tree_of2 = tree_of2, tree_of
                 continue
+            per = 1 << gap
             shift = np.uint64(n - level)
-            wrap = np.int64(64 - level)
+            d1 = terms[level]
+            w = n - level
+            q = kept[level]
             lo, off, end = low[level], offset[level], length[level]
-            k = 0
+            if classify[level] == 2:
+                count = groups * per
+                for b in range(words[level] // 2):
+                    for i in range(count):
+                        ps[i, 0] = sg[i, 0] ^ np.uint64(b)
+                        ps[i, 1] = sg[i, 1]
+                    mmo(ps, pads[b], count, convert)
+                for k in range(groups):
+                    e = tree_of[k]
+                    v = x[base + e] & ((one << np.uint64(w)) - one)
+                    if w >= q:
+                        v >>= np.uint64(w - q)
+                    else:
+                        v <<= np.uint64(q - w)
+                    u = (np.int64((x[base + e] >> shift) - (node[k] << np.uint64(gap))) << np.int64(64 - level)) >> np.int64(64 - level)
+                    row = np.int64(actions[off]) + u - lo
+                    first = k * per
+                    for f in range(fused):
+                        p = f * d1
+                        k0 = pcw[base + e, at + p]
+                        b0, h0 = p >> 1, p & 1
+                        m00, m10, m20 = np.uint64(0), np.uint64(0), np.uint64(0)
+                        m11, m21, m22 = np.uint64(0), np.uint64(0), np.uint64(0)
+                        if d1 == 1:
+                            for j in range(per):
+                                t = np.uint64(0) - (s[first + j, 0] & one)
+                                m00 += coefficients[row - j, 0] * (pads[b0, first + j, h0] + (k0 & t))
+                        elif d1 == 2:
+                            k1 = pcw[base + e, at + p + 1]
+                            b1, h1 = (p + 1) >> 1, (p + 1) & 1
+                            for j in range(per):
+                                t = np.uint64(0) - (s[first + j, 0] & one)
+                                w0 = pads[b0, first + j, h0] + (k0 & t)
+                                w1 = pads[b1, first + j, h1] + (k1 & t)
+                                m00 += coefficients[row - j, 0] * w0
+                                m10 += coefficients[row - j, 1] * w0
+                                m11 += coefficients[row - j, 1] * w1
+                        else:
+                            k1, k2 = pcw[base + e, at + p + 1], pcw[base + e, at + p + 2]
+                            b1, h1 = (p + 1) >> 1, (p + 1) & 1
+                            b2, h2 = (p + 2) >> 1, (p + 2) & 1
+                            for j in range(per):
+                                t = np.uint64(0) - (s[first + j, 0] & one)
+                                w0 = pads[b0, first + j, h0] + (k0 & t)
+                                w1 = pads[b1, first + j, h1] + (k1 & t)
+                                w2 = pads[b2, first + j, h2] + (k2 & t)
+                                c1, c2 = coefficients[row - j, 1], coefficients[row - j, 2]
+                                m00 += coefficients[row - j, 0] * w0
+                                m10 += c1 * w0
+                                m20 += c2 * w0
+                                m11 += c1 * w1
+                                m21 += c2 * w1
+                                m22 += c2 * w2
+                        # sum of c_a times the binomials of (v - rho)^a, powers of the public v taken out
+                        acc[e, f] += m00 + v * (m10 + v * m20) + m11 + np.uint64(2) * v * m21 + m22
+                break
+            k2 = 0
             c = 0
-            for i in range(count):
-                e = tree_of[i]
-                t = np.uint64(0) - (s[i, 0] & one)
-                l0 = hg[i, 0] ^ (cw[base + e, level - 1, 0] & t)
-                l1 = hg[i, 1] ^ (cw[base + e, level - 1, 1] & t)
-                top = x[base + e] >> shift
-                for child in range(2):
-                    nd = (node[i] << one) | np.uint64(child)
-                    u = (np.int64(top - nd) << wrap) >> wrap  # signed, `level` bits
-                    j = u - lo
+            wrap = np.int64(64 - level)
+            for k in range(groups):
+                e = tree_of[k]
+                first_node = node[k] << np.uint64(gap)
+                u0 = np.int64((x[base + e] >> shift) - first_node)
+                for j in range(per):
+                    row = (((u0 - j) << wrap) >> wrap) - lo  # signed, `level` bits
                     a = np.int64(-2)
-                    if 0 <= j < end:
-                        a = actions[off + j]
-                    if a >= 0:
-                        ps[c, 0] = l0
-                        ps[c, 1] = l1
+                    if 0 <= row < end:
+                        a = actions[off + row]
+                    i = k * per + j
+                    if a == -1:
+                        s2[k2, 0] = s[i, 0]
+                        s2[k2, 1] = s[i, 1]
+                        node2[k2] = first_node | np.uint64(j)
+                        tree_of2[k2] = e
+                        k2 += 1
+                    elif a >= 0:
+                        ps[c, 0] = s[i, 0]
+                        ps[c, 1] = s[i, 1]
                         pt[c] = e
                         pa[c] = a
                         c += 1
-                    elif a == -1:
-                        s2[k, 0] = l0
-                        s2[k, 1] = l1
-                        node2[k] = nd
-                        tree_of2[k] = e
-                        k += 1
-                    l0 ^= s[i, 0]
-                    l1 ^= s[i, 1]
-            d1 = terms[level]
             if c > 0:
-                blocks = words[level] // 2
-                for b in range(blocks):
+                for b in range(words[level] // 2):
                     for i in range(c):
                         sg[i, 0] = ps[i, 0] ^ ps[i, 1] ^ np.uint64(b)
                         sg[i, 1] = ps[i, 0]
                     mmo(sg, pads[b], c, convert)
-                w = n - level
-                q = kept[level]
                 for i in range(c):
                     e = pt[i]
                     v = x[base + e] & ((one << np.uint64(w)) - one)
@@ -182,7 +245,7 @@ def cover(  # type: ignore[no-untyped-def]
                         v <<= np.uint64(q - w)
                     t = np.uint64(0) - (ps[i, 0] & one)
                     a = pa[i]
-                    # P_u(v_X - rho) = d0 + d1 (-rho) + d2 rho^2, a Taylor shift by the public part
+                    # P_u(v_X - rho) = e0 + e1 (-rho) + c2 rho^2, a Taylor shift by the public part
                     c0, c1, c2 = coefficients[a, 0], coefficients[a, 1], coefficients[a, 2]
                     e0 = c0 + v * (c1 + v * c2)
                     e1 = c1 + np.uint64(2) * v * c2
@@ -197,12 +260,16 @@ def cover(  # type: ignore[no-untyped-def]
                             y += c2 * (pads[p >> 1, i, p & 1] + (pcw[base + e, at + p] & t))
                         acc[e, f] += y
             at += words[level]
-            count = k
+            groups = k2
+            gap = 0
             s, s2 = s2, s
             node, node2 = node2, node
             tree_of, tree_of2 = tree_of2, tree_of
-            if count == 0:
+            if groups == 0:
                 break
+            for i in range(groups):
+                sg[i, 0] = s[i, 0] ^ s[i, 1]
+                sg[i, 1] = s[i, 0]
         for i in range(m):
             for f in range(fused):
                 out[base + i, f] = np.uint64(0) - acc[i, f] if party == 1 else acc[i, f]

@@ -337,7 +337,7 @@ def _exp(bits: int) -> Table:
         frac_in=FRAC_IN,
         frac_out=36,
         terms={depth: 3},
-        classify=tuple(range(3, depth, 2)),
+        classify=tuple(range(4, depth - 2, 2)),
         tolerance=4e-6,
         domain=(-edge, 0.0),
     )

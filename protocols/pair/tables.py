@@ -24,6 +24,7 @@ from ...errors import ModelError
 from ...kernels.dpf.cover import EXPAND, ZERO, Cover
 
 F64 = npt.NDArray[np.float64]
+DENSE = 1 << 14  # leaf windows listed in order, at most
 Function = Callable[[F64], F64]
 
 
@@ -114,6 +115,20 @@ def build(
             full[u - u[0]] = action
             action = full
             length[level] = len(full)
+        if level == depth and gap > 1 and len(action) <= DENSE:
+            # Dense leaves: every window has a row, in order (0 where the function is), so that the kernel need not look.
+            # The list reaches from the lowest to the highest leaf of any expanded node, so that no row lies outside.
+            reached = (alive[:, None] << gap) + np.array([-(1 << gap) + 1, (1 << gap) - 1])
+            lowest, highest = min(int(reached.min()), int(low[level])), max(int(reached.max()), int(low[level]) + len(action) - 1)
+            if lowest >= -half and highest < half:
+                dense = np.zeros((highest - lowest + 1, 3), np.uint64)
+                listed = np.flatnonzero(action >= 0)
+                mine = action[listed] - (piece_count - len(pieces[-1]))
+                dense[listed + int(low[level]) - lowest] = pieces[-1][mine]
+                action = piece_count - len(pieces[-1]) + np.arange(len(dense))
+                piece_count += len(dense) - len(pieces[-1])
+                pieces[-1] = dense
+                classified[level], low[level], length[level] = 2, lowest, len(dense)
         actions.append(action)
         start += len(action)
         alive = u[action[u - low[level]] == EXPAND] if len(u) else u
