@@ -3,55 +3,53 @@
 from __future__ import annotations
 
 import queue
+import threading
 
 from .link import Buffer, Circle, Ends, Link, LinkSettings
 
 Part = tuple[bytes, bool]
 
 
+class Pipe:
+    """One direction: parts in order, and whether their sender has hung up."""
+
+    def __init__(self) -> None:
+        self.parts: queue.SimpleQueue[Part] = queue.SimpleQueue()
+        self.over = threading.Event()
+
+
 class MemoryLink(Link):
     """One end of an in-memory pair; `memory_pair` makes both."""
 
-    def __init__(
-        self,
-        ends: Ends,
-        circle: Circle,
-        settings: LinkSettings,
-        inbox: queue.SimpleQueue[Part | None],
-        outbox: queue.SimpleQueue[Part | None],
-    ) -> None:
+    def __init__(self, ends: Ends, circle: Circle, settings: LinkSettings, inbox: Pipe, outbox: Pipe) -> None:
         super().__init__(ends, circle, settings)
         self._inbox = inbox
         self._outbox = outbox
-        self._hung_up = False
 
     def _put(self, part: Buffer, more: bool) -> bool:
-        self._outbox.put((bytes(part), more))
+        self._outbox.parts.put((bytes(part), more))
         return True
 
     def _take(self, wait: bool) -> tuple[memoryview, bool] | None:
+        block = wait and not self._inbox.over.is_set()
         try:
-            found = self._inbox.get(wait, self._settings.tick if wait and not self._hung_up else 0.001)
+            body, more = self._inbox.parts.get(block, self._settings.tick if block else None)
         except queue.Empty:
             return None
-        if found is None:
-            self._hung_up = True
-            return None
-        return memoryview(found[0]), found[1]
+        return memoryview(body), more
 
     def _gone(self) -> str | None:
-        return "hung up during the session" if self._hung_up else None
+        return "hung up during the session" if self._inbox.over.is_set() else None
 
     def _close(self) -> None:
-        self._outbox.put(None)
+        self._outbox.over.set()
 
 
 def memory_pair(
     ends: Ends, circles: tuple[Circle, Circle], settings: LinkSettings, names: tuple[str, str]
 ) -> tuple[MemoryLink, MemoryLink]:
     """Both ends of one link, not opened yet (each side calls open() in its own thread)."""
-    ab: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
-    ba: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
+    ab, ba = Pipe(), Pipe()
     first = Ends(
         ends.session, ends.own_role, ends.own_id, ends.remote_role, ends.remote_id, names[1], ends.manifest_hash
     )

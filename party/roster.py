@@ -27,6 +27,7 @@ from .zap import Doorkeeper
 log = logging.getLogger("tacit.party.mesh")
 
 DOMAIN = "mesh"
+CONNECT_SECONDS = 1.5  # whoever cannot be connected to within this is not there
 Socket = zmq.Socket[bytes]
 
 
@@ -88,7 +89,7 @@ class RosterMesh(Mesh):
         deadline = time.monotonic() + timeout
         unreachable = NetworkError(f"{member.display}: no answer from {member.mesh_endpoint} within {timeout:g} s")
         try:
-            socket.sndtimeo = max(1, int(timeout * 1000))
+            socket.sndtimeo = max(1, int(min(timeout, CONNECT_SECONDS) * 1000))
             socket.send_multipart(question)
             while (left := deadline - time.monotonic()) > 0:
                 if not socket.poll(max(1, int(left * 1000))):

@@ -1,0 +1,81 @@
+"""Two ends of one link in this process, over memory or over ZeroMQ, for tests that must hold for both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from tacit.party.zap import Doorkeeper
+from tacit.transport import Circle, CurveKeys, Ends, Link, LinkSettings, ZmqLink, memory_pair, new_context
+
+SESSION = bytes(range(16))
+ENDS = Ends(SESSION, 0, "id-a", 1, "id-b", "Bob", "0" * 64)
+SETTINGS = LinkSettings(timeout=5, opening_timeout=5, window=1 << 20, max_body=1 << 26)
+
+
+def mirrored(ends: Ends, name: str) -> Ends:
+    return Ends(ends.session, ends.remote_role, ends.remote_id, ends.own_role, ends.own_id, name, ends.manifest_hash)
+
+
+@dataclass
+class Pair:
+    alice: Link
+    bob: Link
+    circles: tuple[Circle, Circle]
+    server_key: str = ""
+
+    def open(self) -> None:
+        both(self.alice.open, self.bob.open)
+
+
+def both(*actions: Callable[[], object]) -> list[object]:
+    """Run side by side; what each returned or raised."""
+    found: list[object] = [None] * len(actions)
+
+    def run(index: int) -> None:
+        try:
+            found[index] = actions[index]()
+        except Exception as error:  # noqa: BLE001  the test looks at it
+            found[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(actions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    return found
+
+
+@contextmanager
+def memory(alice: Ends = ENDS, bob: Ends | None = None, settings: LinkSettings = SETTINGS) -> Iterator[Pair]:
+    circles = (Circle(), Circle())
+    first, second = memory_pair(alice, circles, settings, ("Alice", "Bob"))
+    if bob is not None:
+        second.ends = bob
+    yield Pair(first, second, circles)
+    for circle in circles:
+        circle.close()
+
+
+@contextmanager
+def sockets(alice: Ends = ENDS, bob: Ends | None = None, settings: LinkSettings = SETTINGS) -> Iterator[Pair]:
+    circles, keys = (Circle(), Circle()), (CurveKeys.fresh(), CurveKeys.fresh())
+    here, there = new_context(), new_context()
+    with Doorkeeper(here) as doorkeeper:
+        doorkeeper.admit("door", keys[1].public)
+        first = ZmqLink.bind(here, "127.0.0.1", "door", keys[0], alice, circles[0], settings)
+        second = ZmqLink.dial(
+            there, first.endpoint, keys[0].public, keys[1], bob or mirrored(alice, "Alice"), circles[1], settings
+        )
+        yield Pair(first, second, circles, keys[0].public)
+        for circle in circles:
+            circle.close()
+    here.term()
+    there.term()
+
+
+def altered(ends: Ends, **changes: object) -> Ends:
+    return replace(ends, **changes)  # type: ignore[arg-type]
