@@ -21,7 +21,10 @@ def warm() -> None:
     terms = np.array([0, 1])
     table = Cover(4, 1, terms, zeros, zeros, terms, np.zeros(1, np.int64), terms, terms, np.zeros((1, 3), np.uint64), 2)
     cw, pcw = trees.generate(one, 1, roots, roots, np.zeros((1, 2), np.uint64), table.words(1))
-    frozen = np.frombuffer(cw.tobytes(), np.uint64).reshape(cw.shape), np.frombuffer(pcw.tobytes(), np.uint64).reshape(1, 2)
+    frozen = (
+        np.frombuffer(cw.tobytes(), np.uint64).reshape(cw.shape),
+        np.frombuffer(pcw.tobytes(), np.uint64).reshape(1, 2),
+    )
     rows = np.zeros(1, np.int64)
     for keys in ((cw, pcw), frozen):  # keys from the wire are read-only, a type of their own to the compiler
         trees.cover(table, one, roots, *keys, 0)

@@ -96,7 +96,9 @@ def sample_sequences(spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], 
     length = min(LENGTH, spec.context)
     out = []
     for i in range(SEQUENCES):
-        stream = b"".join(hashlib.sha256(f"tacit range check {i} {j}".encode()).digest() for j in range(length // 8 + 1))
+        stream = b"".join(
+            hashlib.sha256(f"tacit range check {i} {j}".encode()).digest() for j in range(length // 8 + 1)
+        )
         drawn = [int(x) % spec.vocab for x in np.frombuffer(stream, "<u4")][:length]
         head = [bos] if bos is not None else []
         if i % 2 == 0:

@@ -16,6 +16,7 @@ numbers and token counts, nothing that depends on a secret.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -83,12 +84,14 @@ class _Compute:
             self._links.dealer.send("plan", step=self._planned, tokens=tokens)
             self._planned += 1
 
-    def _answer(self, fields: dict[str, int | str | bytes], body: memoryview) -> None:
+    def _answer(self, fields: Mapping[str, int | str | bytes], body: memoryview) -> None:
         started = time.perf_counter()
         waited = self._waiting()
         tokens = self._limits.prompt_tokens if self._step == 0 else 1
         if fields.get("step") != self._step or fields.get("tokens") != tokens:
-            raise PeerError("client", f"asked for another step than {self._step} of {tokens} tokens, as it had announced")
+            raise PeerError(
+                "client", f"asked for another step than {self._step} of {tokens} tokens, as it had announced"
+            )
         if self._step >= self._steps():
             raise PeerError("client", f"asked for more than the {self._limits.max_new_tokens} tokens it had announced")
         rows = expand_keys(body, tokens, self._model.spec.vocab, self._role, self._trees)

@@ -81,5 +81,7 @@ def calibrated(checkpoint: Checkpoint, spec: Spec, folded: Folded) -> Ranges:
             json.dump(ranges, file)
         Path(file.name).replace(path)
     except OSError as error:
-        raise ConfigError(f"the cache folder {folder} cannot be written: {error.strerror}; set TACIT_CACHE_DIR") from error
+        raise ConfigError(
+            f"the cache folder {folder} cannot be written: {error.strerror}; set TACIT_CACHE_DIR"
+        ) from error
     return ranges

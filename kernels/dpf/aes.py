@@ -69,14 +69,14 @@ def _mmo_intrinsic(words: int) -> Any:
     per_group = 4 if words == 8 else 8  # vectors in flight: enough to hide the latency of a round
     groups = 2 * BLOCKS // (words * per_group)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def mmo16(typingctx: Any, src: Any, dst: Any, keys: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             p_src, p_dst = (builder.inttoptr(a, vec.as_pointer()) for a in args[:2])
             p_key = builder.inttoptr(args[2], ir.IntType(64).as_pointer())
             fn = ir.FunctionType(vec, [vec, vec])
-            enc = cgutils.get_or_insert_function(builder.module, fn, "llvm.x86.aesni.aesenc" + suffix)
-            last = cgutils.get_or_insert_function(builder.module, fn, "llvm.x86.aesni.aesenclast" + suffix)
+            enc = cgutils.get_or_insert_function(builder.module, fn, "llvm.x86.aesni.aesenc" + suffix)  # type: ignore[no-untyped-call]
+            last = cgutils.get_or_insert_function(builder.module, fn, "llvm.x86.aesni.aesenclast" + suffix)  # type: ignore[no-untyped-call]
 
             def at(pointer: Any, index: int) -> Any:
                 return builder.gep(pointer, [ir.Constant(ir.IntType(64), index)])
@@ -110,7 +110,7 @@ def _mmo_intrinsic(words: int) -> Any:
 mmo16 = _mmo_intrinsic(vector_words() or 2)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def mmo(src: U64, dst: U64, n: int, keys: U64) -> None:
     """The first n blocks of dst = AES(src) xor src, for contiguous (m, 2) arrays with m >= n rounded up to 16."""
     a, d, k = np.uint64(src.ctypes.data), np.uint64(dst.ctypes.data), np.uint64(keys.ctypes.data)

@@ -32,7 +32,9 @@ class Cover:
 
     n: int  # bits of x, X and r
     depth: int
-    classify: I64  # (depth + 1,) 0: every node is expanded; 1: windows are looked up; 2: dense leaves, all pieces, in order
+    classify: (
+        I64  # (depth + 1,) 0: every node is expanded; 1: windows are looked up; 2: dense leaves, all pieces, in order
+    )
     low: I64  # (depth + 1,) first window listed; windows outside the list are ZERO
     offset: I64  # (depth + 1,) where the level's list starts in `actions`
     length: I64  # (depth + 1,)

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (compiled functions: numba infers their types)
 """The tree kernels of a party and of the dealer, fused in numba: seeds stay in the first-level cache.
 
 Same signatures and the same bits as `reference`. All arrays are C-contiguous; AES works on 16 blocks at a time, so several
@@ -12,10 +14,8 @@ from numba import njit
 from .aes import mmo
 
 
-
-
 @njit(nogil=True, cache=True)
-def generate(alpha, depth, roots0, roots1, beta, levels, lane16, tree, convert, cw, pcw):  # type: ignore[no-untyped-def]
+def generate(alpha, depth, roots0, roots1, beta, levels, lane16, tree, convert, cw, pcw):
     """Fill cw (B, depth, 2) and pcw (B, words) of keys at `alpha`; levels[j] = payload words of level j (even), in order."""
     one = np.uint64(1)
     sg = np.empty((32, 2), np.uint64)
@@ -76,7 +76,7 @@ def generate(alpha, depth, roots0, roots1, beta, levels, lane16, tree, convert, 
 
 
 @njit(nogil=True, cache=True)
-def _grow(s, sg, s2, hg, groups, per, tree_of, cw, base, level, tree):  # type: ignore[no-untyped-def]
+def _grow(s, sg, s2, hg, groups, per, tree_of, cw, base, level, tree):
     """One level down for `groups` groups of `per` neighbouring nodes each, one tree a group: s -> s2, and sg for the next."""
     one = np.uint64(1)
     mmo(sg, hg, groups * per, tree)
@@ -99,8 +99,28 @@ def _grow(s, sg, s2, hg, groups, per, tree_of, cw, base, level, tree):  # type: 
 
 
 @njit(nogil=True, cache=True)
-def cover(  # type: ignore[no-untyped-def]
-    x, roots, cw, pcw, party, n, depth, classify, low, offset, length, actions, terms, kept, coefficients, words, fused, width, tree, convert, out
+def cover(
+    x,
+    roots,
+    cw,
+    pcw,
+    party,
+    n,
+    depth,
+    classify,
+    low,
+    offset,
+    length,
+    actions,
+    terms,
+    kept,
+    coefficients,
+    words,
+    fused,
+    width,
+    tree,
+    convert,
+    out,
 ):
     """out (B, fused) = this party's share of sum over the cover of P_u(v) times each fused secret. See `Cover`.
 
@@ -163,7 +183,9 @@ def cover(  # type: ignore[no-untyped-def]
                         v >>= np.uint64(w - q)
                     else:
                         v <<= np.uint64(q - w)
-                    u = (np.int64((x[base + e] >> shift) - (node[k] << np.uint64(gap))) << np.int64(64 - level)) >> np.int64(64 - level)
+                    u = (
+                        np.int64((x[base + e] >> shift) - (node[k] << np.uint64(gap))) << np.int64(64 - level)
+                    ) >> np.int64(64 - level)
                     row = np.int64(actions[off]) + u - lo
                     first = k * per
                     for f in range(fused):
@@ -276,7 +298,7 @@ def cover(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def histogram(x, rows, roots, cw, pcw, party, bits, tree, convert, out):  # type: ignore[no-untyped-def]
+def histogram(x, rows, roots, cw, pcw, party, bits, tree, convert, out):
     """out[row, u] += share (mod 2^16) of [x - r = u mod 2^bits], for x public tops; rows (B,) names each tree's row.
 
     Trees of depth bits - 3 with eight 16-bit lanes a leaf: cw (B, bits - 3, 2), pcw (B, 2). `out` (R, 2^bits) uint16.
@@ -334,7 +356,7 @@ def histogram(x, rows, roots, cw, pcw, party, bits, tree, convert, out):  # type
 
 
 @njit(nogil=True, cache=True)
-def points(x, roots, cw, pcw, party, bits, tree, convert, out):  # type: ignore[no-untyped-def]
+def points(x, roots, cw, pcw, party, bits, tree, convert, out):
     """out (B,) uint16 = share of [x = r] for public x < 2^bits: one path of each tree. Shapes as in `histogram`."""
     one = np.uint64(1)
     depth = bits - 3
@@ -372,7 +394,7 @@ def points(x, roots, cw, pcw, party, bits, tree, convert, out):  # type: ignore[
 
 
 @njit(nogil=True, cache=True)
-def one_hot(roots, cw, pcw, party, depth, tree, convert, out):  # type: ignore[no-untyped-def]
+def one_hot(roots, cw, pcw, party, depth, tree, convert, out):
     """out (B, 2^(depth + 1)) = share of the one-hot row of each key, two entries a leaf: cw (B, depth, 2), pcw (B, 2)."""
     one = np.uint64(1)
     size = max(16, 1 << depth)

@@ -49,8 +49,8 @@ class TreeHash:
     """H and the payload conversion through OpenSSL, for whole arrays at once: the portable form of the numba kernels."""
 
     def __init__(self, keys: TreeKeys) -> None:
-        self._tree = Cipher(algorithms.AES(keys.tree), modes.ECB()).encryptor()  # noqa: S305 (a public permutation)
-        self._convert = Cipher(algorithms.AES(keys.convert), modes.ECB()).encryptor()  # noqa: S305
+        self._tree = Cipher(algorithms.AES(keys.tree), modes.ECB()).encryptor()
+        self._convert = Cipher(algorithms.AES(keys.convert), modes.ECB()).encryptor()
 
     def node(self, s: U64) -> U64:
         """H(s): (..., 2) -> (..., 2)."""

@@ -28,7 +28,16 @@ import numpy as np
 
 from .hashing import U64, TreeHash, TreeKeys, tree_keys
 
-__all__ = ["Keys", "TreeHash", "TreeKeys", "generate", "one_hot_depth", "one_hot_key_bytes", "one_hot_keys", "tree_keys"]
+__all__ = [
+    "Keys",
+    "TreeHash",
+    "TreeKeys",
+    "generate",
+    "one_hot_depth",
+    "one_hot_key_bytes",
+    "one_hot_keys",
+    "tree_keys",
+]
 
 _ONE = np.uint64(1)
 
@@ -51,7 +60,7 @@ def set_party(roots: U64, party: int) -> U64:
 def lane_arithmetic(words: U64, lane_bits: int) -> U64:
     """View 64-bit words as their lanes (64: the words themselves, 16: four a word), for arithmetic mod 2^lane_bits."""
     dtype = {64: np.uint64, 16: np.uint16}[lane_bits]
-    return np.ascontiguousarray(words).view(dtype)  # type: ignore[return-value]
+    return np.ascontiguousarray(words).view(dtype)
 
 
 def generate(

@@ -41,7 +41,14 @@ class Trees(ABC):
 
     @abstractmethod
     def generate(
-        self, alpha: U64, depth: int, roots0: U64, roots1: U64, beta: U64, words: npt.NDArray[np.int64], lane16: bool = False
+        self,
+        alpha: U64,
+        depth: int,
+        roots0: U64,
+        roots1: U64,
+        beta: U64,
+        words: npt.NDArray[np.int64],
+        lane16: bool = False,
     ) -> tuple[U64, U64]:
         """Keys at `alpha`; words[j] = payload words of level j, beta (B, sum words) level by level -> cw, pcw."""
 
@@ -50,7 +57,9 @@ class Trees(ABC):
         """Share of the covered polynomial, times each of `fused` factors: (B, fused)."""
 
     @abstractmethod
-    def histogram(self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int) -> U16:
+    def histogram(
+        self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int
+    ) -> U16:
         """Share, mod 2^16, of how many x - r of each row equal u: (count, 2^bits)."""
 
     @abstractmethod
@@ -74,7 +83,14 @@ class FastTrees(Trees):
         self._tree, self._convert = round_keys(keys.tree), round_keys(keys.convert)
 
     def generate(
-        self, alpha: U64, depth: int, roots0: U64, roots1: U64, beta: U64, words: npt.NDArray[np.int64], lane16: bool = False
+        self,
+        alpha: U64,
+        depth: int,
+        roots0: U64,
+        roots1: U64,
+        beta: U64,
+        words: npt.NDArray[np.int64],
+        lane16: bool = False,
     ) -> tuple[U64, U64]:
         cw, pcw = np.empty((len(alpha), depth, 2), np.uint64), np.empty_like(beta)
         self._k.generate(alpha, depth, roots0, roots1, beta, words, lane16, self._tree, self._convert, cw, pcw)
@@ -89,7 +105,9 @@ class FastTrees(Trees):
         )  # fmt: skip
         return out
 
-    def histogram(self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int) -> U16:
+    def histogram(
+        self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int
+    ) -> U16:
         out = np.zeros((count, 1 << bits), np.uint16)
         self._k.histogram(x, rows, roots, cw, pcw, party, bits, self._tree, self._convert, out)
         return out
@@ -114,7 +132,14 @@ class ReferenceTrees(Trees):
         self._hash = TreeHash(keys)
 
     def generate(
-        self, alpha: U64, depth: int, roots0: U64, roots1: U64, beta: U64, words: npt.NDArray[np.int64], lane16: bool = False
+        self,
+        alpha: U64,
+        depth: int,
+        roots0: U64,
+        roots1: U64,
+        beta: U64,
+        words: npt.NDArray[np.int64],
+        lane16: bool = False,
     ) -> tuple[U64, U64]:
         ends = np.cumsum(words)
         payloads = {j: beta[:, ends[j] - words[j] : ends[j]] for j in range(1, depth + 1) if words[j]}
@@ -145,7 +170,8 @@ class ReferenceTrees(Trees):
         blocks = pcw.shape[1] // 2
         value = np.ascontiguousarray(self._hash.words(s, blocks)).view(dtype)
         value = value + t * np.ascontiguousarray(pcw).view(dtype)
-        return -value if party == 1 else value  # type: ignore[return-value]
+        signed: U64 = -value if party == 1 else value
+        return signed
 
     def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, fused: int = 1) -> U64:
         out = np.zeros((len(x), fused), np.uint64)
@@ -181,7 +207,9 @@ class ReferenceTrees(Trees):
             s, node, tree = s[keep], node[keep], tree[keep]
         return out
 
-    def histogram(self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int) -> U16:
+    def histogram(
+        self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int
+    ) -> U16:
         leaves = 1 << small_depth(bits)
         value = self._values(self._all(roots, cw, party), np.repeat(pcw, leaves, axis=0), party, True)
         u = (x.astype(np.int64)[:, None] - np.arange(1 << bits)) & ((1 << bits) - 1)

@@ -22,7 +22,7 @@ from .lift import Lifted, LiftOpening, deal_lift, lift_cost
 from .party import Dealer, Party
 from .products import Causal, KeptRows, Rows, against_rows, masks_against
 from .scales import FRAC_IN, FRAC_V, AttentionPlan
-from .secret import U64, Secret, low
+from .secret import U64, Secret, fixed, low
 from .softmax import deal_softmax, softmax, softmax_cost
 
 
@@ -90,15 +90,16 @@ def deal_attention(d: Dealer, plan: AttentionPlan, cache: MaskCache, rows: int, 
 def rotate(x: Secret, turn: tuple[U64, U64], frac: int) -> Secret:
     """RoPE in the half-split form: x cos + (-x_2, x_1) sin, x (T, H, D), cos and sin (T, 1, D) at `frac` bits."""
     half = x.shape[-1] // 2
-    swapped = np.concatenate([-x.share[..., half:], x.share[..., :half]], -1)
-    return Secret(x.share * turn[0] + swapped * turn[1], x.frac + frac, x.bits)
+    swapped: U64 = np.concatenate([-x.share[..., half:], x.share[..., :half]], -1)
+    turned: U64 = x.share * turn[0] + swapped * turn[1]
+    return Secret(turned, x.frac + frac, x.bits)
 
 
 def turns(theta: float, size: int, rows: int, start: int, frac: int) -> tuple[U64, U64]:
     """Cosines and sines of positions start .. start + rows - 1: two (T, 1, D) arrays at `frac` bits (J. Su et al. 2021)."""
     angle = np.outer(start + np.arange(rows), theta ** (-np.arange(0, size, 2) / size))
     both = np.concatenate([angle, angle], 1)[:, None, :]
-    return tuple(np.rint(f(both) * 2.0**frac).astype(np.int64).view(np.uint64) for f in (np.cos, np.sin))  # type: ignore[return-value]
+    return fixed(np.cos(both), frac), fixed(np.sin(both), frac)
 
 
 def attention(
@@ -120,7 +121,8 @@ def attention(
             [(q.share + q_mask, plan.bits_q), (k.share + k_mask, plan.bits_q), (v.share + v_mask, plan.bits_e)]
         )
         cache.values.append(v_open, v_mask, role)
-        beside, appended = (), None
+        beside: tuple[tuple[U64, int], ...] = ()
+        appended = None
     else:
         q, k = (x.drop(plan.frac_q, role) for x in parts[:2])
         q_mask, k_mask = (party.mask(x.share.size).reshape(x.shape) for x in (q, k))
@@ -132,7 +134,7 @@ def attention(
         v_mask = party.mask(v.share.size).reshape(v.shape)
         beside = ((v.share + v_mask, plan.bits_e),)
 
-        def appended(v_open: U64) -> None:
+        def appended(v_open: U64) -> None:  # the values' openings ride on the scores' round
             cache.values.append(v_open, v_mask, role)
 
     cache.keys.append(k_open, k_mask, role)

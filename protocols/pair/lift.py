@@ -66,6 +66,10 @@ class Lifted:
     bits: int
     frac: int
 
+    def column(self) -> Lifted:
+        """A vector (T,) as (T, 1), to broadcast over rows."""
+        return Lifted(self.alpha[:, None], self.p[:, None], self.minus[:, None], self.b[:, None], self.bits, self.frac)
+
     def secret(self, role: int) -> Secret:
         """The value itself, shared over Z_2^64."""
         return Secret(self.minus + self.alpha if role == 0 else self.minus, self.frac, 64)

@@ -65,5 +65,4 @@ def rms_norm(party: Party, x: Secret, plan: NormPlan) -> Secret:
     total = Secret(square.sum(1, dtype=np.uint64) + r2, 0, 64)
     inverse = apply_table(party, total, plan.table)  # 2.
     inv = lift(party, inverse.drop(plan.frac_inv, party.role), plan.bits_inv)  # 3.
-    column = type(inv)(*(a[:, None] for a in (inv.alpha, inv.p, inv.minus, inv.b)), inv.bits, inv.frac)
-    return product(party, v, column)
+    return product(party, v, inv.column())

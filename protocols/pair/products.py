@@ -38,8 +38,8 @@ class Rows:
 
     @property
     def all(self) -> U64:
-        """(G, S, D), contiguous."""
-        return np.ascontiguousarray(self._data[:, : self.length])
+        """(G, S, D), a view that the ring products read in place."""
+        return self._data[:, : self.length]
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...errors import ModelError
 from ..base import Spec
-from .tables import Function, Table, build
+from .tables import F64, Function, Table, build
 
 MARGIN = 2  # bits of room above the calibrated magnitude, everywhere
 FRAC_X = 30  # residual stream
@@ -191,14 +191,18 @@ def _norm(site: str, spec: Spec, seen: Mapping[str, float], cap: int, ring: int)
     return NormPlan(spec.width, frac_x, bits_x, table, frac_inv, bits_inv)
 
 
-def _attention(site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, frac_o: int, frac_g: int) -> AttentionPlan:
+def _attention(
+    site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, frac_o: int, frac_g: int
+) -> AttentionPlan:
     rope = spec.rope_theta is not None
     reach = 2.0 ** max(4, magnitude(seen["scores"]))  # |score| < reach
     bits_s = FRAC_IN + int(math.log2(reach)) + 2
     frac_raw, frac_turn = 16, 14
     frac_q = 14 if rope else min(14, 64 + FRAC_IN - frac_in - bits_s)
     if frac_q < 10:
-        raise ModelError(f"{site}: scores up to {seen['scores']:.3g} leave {frac_q} fraction bits for q and k, 10 are needed")
+        raise ModelError(
+            f"{site}: scores up to {seen['scores']:.3g} leave {frac_q} fraction bits for q and k, 10 are needed"
+        )
     bits_q = 2 * frac_q + bits_s - FRAC_IN
     half = 1 << (bits_s - WINDOW - 2)
     lowest = max(-half, math.floor((seen["row_max_low"] - 8) * 2.0 ** (FRAC_IN - WINDOW)))
@@ -239,7 +243,10 @@ def _activation(site: str, spec: Spec, seen: Mapping[str, float], room: int) -> 
         if frac_table < 18:
             raise ModelError(f"{site}: {room} fraction bits are left for silu(g) u, 30 are needed")
         return ActivationPlan(
-            _gated(spec.activation, bits, frac_table), frac_up, frac_up + magnitude(seen["up"]) + 2, frac_table + frac_up
+            _gated(spec.activation, bits, frac_table),
+            frac_up,
+            frac_up + magnitude(seen["up"]) + 2,
+            frac_table + frac_up,
         )
     frac_table = min(32, room)
     if frac_table < 28:
@@ -247,24 +254,27 @@ def _activation(site: str, spec: Spec, seen: Mapping[str, float], room: int) -> 
     return ActivationPlan(_pointwise(spec.activation, bits, frac_table), None, 0, min(18, frac_table))
 
 
-def silu(x: np.ndarray) -> np.ndarray:
+def silu(x: F64) -> F64:
     """x / (1 + e^-x)."""
-    return x / (1 + np.exp(-np.clip(x, -60, 60)))
+    y: F64 = x / (1 + np.exp(-np.clip(x, -60, 60)))
+    return y
 
 
-def gelu_tanh(x: np.ndarray) -> np.ndarray:
+def gelu_tanh(x: F64) -> F64:
     """Hendrycks and Gimpel 2016, tanh form."""
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    y: F64 = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return y
 
 
-def gelu(x: np.ndarray) -> np.ndarray:
+def gelu(x: F64) -> F64:
     """x times the normal distribution function."""
     return np.asarray(0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))), np.float64)
 
 
-def relu(x: np.ndarray) -> np.ndarray:
+def relu(x: F64) -> F64:
     """max(x, 0)."""
-    return np.maximum(x, 0.0)
+    y: F64 = np.maximum(x, 0.0)
+    return y
 
 
 FUNCTIONS: Mapping[str, Function] = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu, "relu": relu}

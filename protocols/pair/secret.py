@@ -16,6 +16,11 @@ def low(x: U64, bits: int) -> U64:
     return x if bits >= 64 else x & np.uint64((1 << bits) - 1)
 
 
+def fixed(x: npt.NDArray[np.float64], frac: int) -> U64:
+    """round(x 2^frac) in the ring."""
+    return np.rint(x * 2.0**frac).astype(np.int64).view(np.uint64)
+
+
 @dataclass(slots=True, repr=False, eq=False)
 class Secret:
     """One party's additive share of a fixed-point tensor: x = (x_0 + x_1 mod 2^bits, signed) / 2^frac.

@@ -21,12 +21,14 @@ r - t W have independent roots; which leaves are read depends on X, and on X - M
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from ...kernels.dpf.trees import one_of_eight, small_depth
+from ...kernels.dpf.trees import U16, one_of_eight, small_depth
 from .cost import Cost, dealt, keyed, local, opened
 from .lift import LiftMask, LiftOpening, deal_lift, deal_product, lift_cost, product, product_cost
-from .party import Dealer, Party
+from .party import I64, Dealer, Party
 from .products import Causal, KeptRows, masks_weighted, weighted_rows
 from .scales import FRAC_E, FRAC_V, WINDOW, AttentionPlan
 from .secret import U64, Secret, low
@@ -58,7 +60,7 @@ def softmax_cost(plan: AttentionPlan, pairs: int, rows: int, total: int) -> Cost
     )
 
 
-def _words(depth: int) -> np.ndarray:
+def _words(depth: int) -> I64:
     """Payload words by level of a small tree: one block at the leaves."""
     w = np.zeros(depth + 1, np.int64)
     w[depth] = 2
@@ -104,7 +106,7 @@ def softmax(
     plan: AttentionPlan,
     causal: Causal,
     beside: tuple[tuple[U64, int], ...] = (),
-    appended: object = None,
+    appended: Callable[..., None] | None = None,
 ) -> Secret:
     """Weighted means (T, H D) of scores (H, P). `beside`: masked values that ride on the first round; their opened forms go to
     `appended`, a callable, before the values are used."""
@@ -112,7 +114,7 @@ def softmax(
     n = scores.share.size
     masked = scores.share.reshape(-1) + party.mask(n)  # 1.
     x, *extra = party.exchange([(masked, plan.bits_s), *beside])
-    if callable(appended):
+    if appended is not None:
         appended(*extra)
     row_of = (np.arange(heads)[:, None] * causal.rows + causal.t).reshape(-1)
     top = low(x, plan.bits_s - 1) >> np.uint64(WINDOW)
@@ -137,14 +139,16 @@ def softmax(
         heads, causal.rows, plan.head_size
     )
     g = Secret(evaluate_keys(party, plan.reciprocal, s_open)[:, 0].reshape(heads, -1, 1), plan.reciprocal.frac_out, 64)
-    o_lift = LiftOpening(party, Secret(o, FRAC_E + FRAC_V, plan.bits_e).drop(plan.frac_o, party.role), plan.bits_o)  # 5.
+    o_lift = LiftOpening(
+        party, Secret(o, FRAC_E + FRAC_V, plan.bits_e).drop(plan.frac_o, party.role), plan.bits_o
+    )  # 5.
     g_lift = LiftOpening(party, g.drop(plan.frac_g, party.role), plan.bits_g)
     o_open, g_open = party.exchange([(o_lift.masked, o_lift.bits), (g_lift.masked, g_lift.bits)])
     y = product(party, o_lift.finish(o_open), g_lift.finish(g_open))  # (H, T, D)
     return Secret(y.share.transpose(1, 0, 2).reshape(causal.rows, -1), y.frac, 64)
 
 
-def _top_window(party: Party, histogram: np.ndarray, plan: AttentionPlan, total: int) -> U64:
+def _top_window(party: Party, histogram: U16, plan: AttentionPlan, total: int) -> U64:
     """Step 2: shares of m, mod 2^16, of each row."""
     half = 1 << (plan.tree_bits - 1)
     signed = np.concatenate([histogram[:, half:], histogram[:, :half]], 1)  # windows -half .. half - 1
@@ -160,4 +164,5 @@ def _top_window(party: Party, histogram: np.ndarray, plan: AttentionPlan, total:
     m = -zero.reshape(counts.shape).sum(1, dtype=np.uint16)
     if party.role == 0:
         m = m + np.uint16((plan.lowest + counts.shape[1]) & 0xFFFF)
-    return m.astype(np.uint64)
+    window: U64 = m.astype(np.uint64)
+    return window

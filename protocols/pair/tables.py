@@ -85,7 +85,11 @@ def build(
         gap = level - previous
         count <<= gap
         width = max(width, count)
-        reach = np.arange(-(1 << gap) + 1, 1 << gap) if level > levels[0] else np.arange(-(1 << (level - 1)), 1 << (level - 1))
+        reach = (
+            np.arange(-(1 << gap) + 1, 1 << gap)
+            if level > levels[0]
+            else np.arange(-(1 << (level - 1)), 1 << (level - 1))
+        )
         half = 1 << (level - 1)
         window = 2.0 ** (bits - level - frac_in)
         u = ((alive[:, None] << gap) + reach if level > levels[0] else reach).reshape(-1)
@@ -119,7 +123,10 @@ def build(
             # Dense leaves: every window has a row, in order (0 where the function is), so that the kernel need not look.
             # The list reaches from the lowest to the highest leaf of any expanded node, so that no row lies outside.
             reached = (alive[:, None] << gap) + np.array([-(1 << gap) + 1, (1 << gap) - 1])
-            lowest, highest = min(int(reached.min()), int(low[level])), max(int(reached.max()), int(low[level]) + len(action) - 1)
+            lowest, highest = (
+                min(int(reached.min()), int(low[level])),
+                max(int(reached.max()), int(low[level]) + len(action) - 1),
+            )
             if lowest >= -half and highest < half:
                 dense = np.zeros((highest - lowest + 1, 3), np.uint64)
                 listed = np.flatnonzero(action >= 0)
@@ -143,7 +150,7 @@ def build(
 
 def _extremes(f: Function, u: npt.NDArray[np.int64], window: float) -> tuple[F64, F64]:
     """Smallest and largest f over each double window, on 17 points: decides what is 0."""
-    t = np.linspace(-1, 1, 17)
+    t: F64 = np.linspace(-1, 1, 17)
     y = f((u[:, None] + t) * window)
     return y.min(1), y.max(1)
 
@@ -156,13 +163,13 @@ def _fit(
         return np.zeros((0, 3), np.uint64), np.zeros(0)
     if q == 0:  # windows of one integer: v is 0
         terms = 1
-    nodes = np.cos(np.pi * (np.arange(24) + 0.5) / 24) if q else np.zeros(1)
+    nodes: F64 = np.cos(np.pi * (np.arange(24) + 0.5) / 24) if q else np.zeros(1)
     y = f((u[:, None] + nodes) * window)
     basis = np.linalg.pinv(np.vander(nodes, terms, increasing=True))  # (terms, 24)
     real = y @ basis.T
     scale = 2.0 ** (frac_out - q * np.arange(terms))
     c = np.rint(real * scale)
-    check = np.linspace(-1, 1, 33) if q else nodes
+    check: F64 = np.linspace(-1, 1, 33) if q else nodes
     want = f((u[:, None] + check) * window)
     got = (c / scale) @ np.vander(check, terms, increasing=True).T
     residual = got - want
@@ -171,7 +178,9 @@ def _fit(
     error = np.abs(residual)
     error = (error / np.maximum(np.abs(want), 1e-300)).max(1) if relative else error.max(1)
     if np.abs(c).max() >= 2.0**63:
-        raise ModelError(f"a table's coefficient needs more than 63 bits at {frac_out} fraction bits; lower the output scale")
+        raise ModelError(
+            f"a table's coefficient needs more than 63 bits at {frac_out} fraction bits; lower the output scale"
+        )
     out = np.zeros((len(u), 3), np.uint64)
     out[:, :terms] = c.astype(np.int64).view(np.uint64)
     return out, error

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...kernels.ring import LARGEST_WEIGHT, PublicMatrix, matmul
 from ..base import Spec
 from .scales import Scales
-from .secret import U64
+from .secret import U64, fixed
 
 SPLIT = 1 << 15  # rows of a PublicMatrix at most: a larger vocabulary is multiplied in parts
 
@@ -70,11 +70,6 @@ def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.floa
     matrices["embed"] = quantise(folded["embed"], scales.frac_x)
     positions = folded.get("positions")
     return Weights(spec, scales, matrices, biases, None if positions is None else fixed(positions, scales.frac_x))
-
-
-def fixed(x: npt.NDArray[np.float64], frac: int) -> U64:
-    """round(x 2^frac) in the ring."""
-    return np.rint(x * 2.0**frac).astype(np.int64).view(np.uint64)
 
 
 def input_scale(scales: Scales, site: str) -> int:
