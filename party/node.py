@@ -109,6 +109,7 @@ class Node:
             seat = self._seats.get(question.decode("latin-1"))
         if seat is not None and not seat.is_open:
             seat.stop(RefusedError(self._around.roster.name_of(sender), "withdrew the offer"))
+            seat.join(1.0)  # so that the session's id is free again when the coordinator goes on
         return b""
 
     def _must_be_coordinator(self, sender: str) -> None:
