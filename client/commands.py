@@ -36,26 +36,30 @@ def run_up(*, peers: int, models: Sequence[str] | None, port: int, host: str) ->
     """Start a cluster, show it, watch over it until Ctrl-C (or SIGTERM, SIGHUP) or until a process ends."""
     from .launch import DEFAULT_MODEL, Cluster
 
-    _interrupt_on(signal.SIGTERM, signal.SIGHUP)
-    with _progress() as say:
-        cluster = Cluster(model=models or DEFAULT_MODEL, peers=peers, port=port, host=host, progress=say).start()
+    _interrupt_on_signals()
+    ready = False
+    cluster = Cluster(model=models or DEFAULT_MODEL, peers=peers, port=port, host=host)
     try:
+        with _progress() as say:
+            cluster.start(say)
+        ready = True
         _out.print(_processes(cluster))
         _out.print("Ready. Ask in another terminal: [bold]tacit ask 'Once upon a time'[/]  (Ctrl-C stops everything)")
         sys.stdout.flush()
         cluster.wait()
     except KeyboardInterrupt:
+        if not ready:
+            raise
         _err.print("stopping")  # the ordinary end of `tacit up`
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
-        cluster.stop()
+        _stop(cluster)
 
 
 def run_ask(
     prompt: str, *, model: str | None, protocol: str, cluster: Path | None, as_json: bool, settings: dict[str, Any]
 ) -> None:
     """Stream an answer, or print it as one JSON object."""
-    _interrupt_on(signal.SIGTERM, signal.SIGHUP)
+    _interrupt_on_signals()
     if protocol == "plain":
         from .plain import generate
 
@@ -194,10 +198,19 @@ def _client(cluster: Path | None, model: str | None) -> Iterator[tuple[Client, s
         with Client(path) as client:
             yield client, _served(client, model)
         return
-    with _progress() as say:
-        own = Cluster(model=model or DEFAULT_MODEL, progress=say).start()
-    with own, Client(own) as client:
-        yield client, None
+    own = Cluster(model=model or DEFAULT_MODEL)
+    try:
+        with _progress() as say:
+            own.start(say)
+        with Client(own) as client:
+            yield client, None
+    finally:
+        _stop(own)
+
+
+def _stop(cluster: Cluster) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
+    cluster.stop()
 
 
 def _served(client: Client, model: str | None) -> str | None:
@@ -224,11 +237,12 @@ def _processes(cluster: Cluster) -> Table:
     return table
 
 
-def _interrupt_on(*signals: signal.Signals) -> None:
-    """Let these end the program as Ctrl-C does: tidily."""
+def _interrupt_on_signals() -> None:
+    """End tidily on every signal that means to end; SIGINT too, which a shell switches off for background jobs."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    for one in signals:
-        signal.signal(one, interrupt)
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if one is not signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN:  # nohup means it
+            signal.signal(one, interrupt)

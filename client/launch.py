@@ -52,11 +52,10 @@ class Cluster:
         peers: int = 3,
         port: int = 0,
         host: str = "127.0.0.1",
-        progress: Progress | None = None,
     ) -> None:
         """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one.
 
-        `progress` is told what is being done, in a few words. Raises UsageError for settings that cannot work.
+        Raises UsageError for settings that cannot work.
         """
         if peers < 3:
             raise UsageError(f"a cluster of {peers} peers cannot serve: a session takes two compute peers and a dealer")
@@ -66,21 +65,23 @@ class Cluster:
         self._peers = peers
         self._port = port
         self._host = host
-        self._progress = progress or (lambda what: None)
         self._folder: ClusterFolder | None = None
         self._children: list[Child] = []
         self._processes: list[Process] = []
         self.url = ""
         self.roster_path = Path()
 
-    def start(self) -> Cluster:
-        """Start everything and wait until it can serve. On failure nothing is left running, and the error says why."""
+    def start(self, progress: Progress = lambda what: None) -> Cluster:
+        """Start everything and wait until it can serve. On failure nothing is left running, and the error says why.
+
+        `progress` is told what is being done, in a few words.
+        """
         if self._folder is not None:
             raise UsageError("this cluster is already running")
         need_peer_extra("running peers")
         self._folder = ClusterFolder()
         try:
-            self._start(self._folder)
+            self._start(self._folder, progress)
         except BaseException:
             self.stop()
             raise
@@ -125,15 +126,15 @@ class Cluster:
                 time.sleep(_FAREWELL_SECONDS)
                 raise
 
-    def _start(self, folder: ClusterFolder) -> None:
+    def _start(self, folder: ClusterFolder, progress: Progress) -> None:
         from ..party.identity import Identity
         from ..wire import CoordinatorEntry, Member, Roster
 
         if not is_warm():
-            self._progress("compiling kernels (once per installation)")
+            progress("compiling kernels (once per installation)")
             _warm()
             set_warm()
-        self._progress("starting coordinator and peers")
+        progress("starting coordinator and peers")
         names = [f"peer-{number}" for number in range(self._peers)]
         identities = {name: Identity.create() for name in ("coordinator", *names)}
         with _free_ports(self._host, self._peers + 1) as ports:

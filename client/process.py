@@ -71,7 +71,9 @@ class Child:
             return dict(said["ready"])
         if isinstance(said, dict) and isinstance(said.get("error"), dict):
             raise _prefixed(self.name, error_from_json(said["error"], self.name))
-        raise NetworkError(f"{self.name} said {tidy(line.decode(errors='replace'), 80)!r} instead of being ready")
+        raise NetworkError(
+            f"{self.name} said {tidy(line.decode(errors='replace').rstrip(), 80)!r} instead of being ready"
+        )
 
     def ended(self) -> str | None:
         """How it ended, in words; None while it runs."""
