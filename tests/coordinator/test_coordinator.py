@@ -1,0 +1,286 @@
+"""Registry, committees and the HTTP face, over a mesh that the test controls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+from tacit.coordinator.app import make_app
+from tacit.coordinator.committee import choose
+from tacit.coordinator.registry import Live, Registry
+from tacit.coordinator.server import HttpServer, listen
+from tacit.coordinator.sessions import Sessions
+from tacit.errors import NetworkError, PeerError, RefusedError, UsageError
+from tacit.party.identity import Identity
+from tacit.party.mesh import MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW, Handler, Mesh
+from tacit.transport import CurveKeys
+from tacit.wire import (
+    CoordinatorEntry,
+    Member,
+    ModelOffer,
+    Offer,
+    PeerStatus,
+    Roster,
+    SessionReply,
+    SessionRequest,
+    Signed,
+)
+
+IDENTITIES = [Identity.create() for _ in range(6)]
+MANIFEST_BYTES = b'{"name": "stories"}'
+HASH = hashlib.sha256(MANIFEST_BYTES).hexdigest()
+SUMMARY = {"vocab": 512, "context": 256, "layers": 4, "architecture": "llama"}
+
+
+def roster(peers: int = 5, own: bool = False, operators: str = "ABCDE") -> Roster:
+    coordinator = IDENTITIES[5]
+    return Roster(
+        "test",
+        own,
+        CoordinatorEntry("coordinator", "http://127.0.0.1:1", coordinator.peer_id, coordinator.mesh_key),
+        tuple(
+            Member(
+                f"peer-{n}", operators[n], IDENTITIES[n].peer_id, f"tcp://127.0.0.1:{9000 + n}", IDENTITIES[n].mesh_key
+            )
+            for n in range(peers)
+        ),
+    )
+
+
+class FakeMesh(Mesh):
+    """Peers as a table: what each serves, who is down, what was asked."""
+
+    def __init__(self, members: Roster) -> None:
+        self.roster = members
+        self.down: set[str] = set()
+        self.refusing: set[str] = set()
+        self.hashes = {member.peer_id: HASH for member in members.members}
+        self.documents = {MANIFEST: MANIFEST_BYTES, TOKENIZER: b'{"model": "bpe"}'}
+        self.asked: list[tuple[str, str, bytes]] = []
+
+    def request(self, peer_id: str, protocol: str, question: bytes, timeout: float = 5.0) -> bytes:
+        name = self.roster.name_of(peer_id)
+        if peer_id in self.down:
+            raise NetworkError(f"{name}: no answer")
+        if protocol == STATUS:
+            models = (ModelOffer("stories", self.hashes[peer_id], dict(SUMMARY)),)
+            return PeerStatus(peer_id, "0.1.0", models, 0, 8).to_bytes()
+        self.asked.append((peer_id, protocol, question))
+        if protocol == OFFER and peer_id in self.refusing:
+            raise RefusedError(name, "is busy with 8 sessions")
+        return self.documents.get(protocol, Signed(question, b"s" * 64).to_bytes())
+
+    def serve(self, protocol: str, handler: Handler, threads: int = 4) -> None:
+        raise NotImplementedError
+
+    def peers(self) -> tuple[Member, ...]:
+        return self.roster.members
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def running(members: Roster) -> Iterator[tuple[FakeMesh, Registry, Sessions]]:
+    mesh = FakeMesh(members)
+    registry = Registry(mesh, members, interval=0.1, retry=0.05, patience=0.1)
+    registry.start()
+    try:
+        wait_until(lambda: len(registry.live()) == len(members.members))
+        yield mesh, registry, Sessions(mesh, members, registry)
+    finally:
+        registry.close()
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 3
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ask(**changes: object) -> SessionRequest:
+    fields = {"session": secrets.token_hex(16), "client_key": CurveKeys.fresh().public, "model": "stories"}
+    return SessionRequest(**({**fields, "protocol": "pair", "prompt_tokens": 5, "max_new_tokens": 20} | changes))
+
+
+def live(number: int, sessions: int = 0, operators: str = "ABCDE", latency: float = 0.001) -> Live:
+    status = PeerStatus(IDENTITIES[number].peer_id, "0.1.0", (ModelOffer("stories", HASH, {}),), sessions, 8)
+    return Live(roster(operators=operators).members[number], status, 0.0, latency)
+
+
+# Committees ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_committee_has_three_operators() -> None:
+    holders = [live(n, operators="AABBC") for n in range(5)]
+    for _ in range(50):
+        assert {member.operator for member in choose(holders, own=False)} == {"A", "B", "C"}
+
+
+def test_too_few_operators_are_refused_unless_the_cluster_is_ones_own() -> None:
+    holders = [live(n, operators="AAABB") for n in range(5)]
+    with pytest.raises(RefusedError, match="three free peers of three different operators, found 2"):
+        choose(holders, own=False)
+    assert len(set(choose(holders, own=True))) == 3
+
+
+def test_the_least_busy_are_chosen_and_the_full_left_out() -> None:
+    holders = [live(0, sessions=8), live(1, sessions=7), live(2), live(3), live(4, sessions=1)]
+    for _ in range(20):
+        assert {member.name for member in choose(holders, own=False)} == {"peer-2", "peer-3", "peer-4"}
+    with pytest.raises(RefusedError, match=r"found 2 .* 3 of them busy"):
+        choose([live(0, 8), live(1, 8), live(2, 8), live(3), live(4)], own=False)
+
+
+def test_every_peer_gets_every_role() -> None:
+    holders = [live(n) for n in range(3)]
+    seen = Counter((member.name, role) for _ in range(300) for role, member in enumerate(choose(holders, own=False)))
+    assert len(seen) == 9
+    assert min(seen.values()) > 50
+
+
+# Registry ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_registry_notices_who_goes_and_comes() -> None:
+    with running(roster()) as (mesh, registry, _):
+        gone = roster().members[1].peer_id
+        mesh.down.add(gone)
+        wait_until(lambda: len(registry.live()) == 4)
+        assert "no answer" in registry.silence(gone)
+        mesh.down.clear()
+        wait_until(lambda: len(registry.live()) == 5)
+
+
+def test_a_model_needs_three_peers_with_the_same_copy() -> None:
+    with running(roster(3)) as (mesh, registry, _):
+        assert [offer.name for offer in registry.models()] == ["stories"]
+        mesh.hashes[roster().members[0].peer_id] = "f" * 64
+        wait_until(lambda: registry.models() == [])
+        with pytest.raises(UsageError, match="unknown model 'stories'"):
+            registry.model("stories")
+
+
+def test_where_copies_differ_the_majority_serves() -> None:
+    with running(roster(5)) as (mesh, registry, sessions):
+        odd = roster().members[4].peer_id
+        mesh.hashes[odd] = "f" * 64
+        wait_until(lambda: len(registry.holders(registry.model("stories"))) == 4)
+        for _ in range(10):
+            sessions.open(ask())
+        assert odd not in {peer_id for peer_id, protocol, _ in mesh.asked if protocol == OFFER}
+
+
+def test_a_manifest_that_is_not_as_announced_is_refused() -> None:
+    with running(roster()) as (mesh, registry, _):
+        mesh.documents[MANIFEST] = b"something else"
+        with pytest.raises(PeerError, match="does not have the hash"):
+            registry.manifest("stories")
+        mesh.documents[MANIFEST] = MANIFEST_BYTES
+        assert registry.manifest("stories") == MANIFEST_BYTES
+
+
+# Sessions ------------------------------------------------------------------------------------------------------------
+
+
+def test_offers_go_out_in_role_order_and_say_the_same() -> None:
+    with running(roster()) as (mesh, _, sessions):
+        request = ask()
+        reply = sessions.open(request)
+        offers = [Offer.from_bytes(question, "") for _, protocol, question in mesh.asked if protocol == OFFER]
+        assert [offer.role for offer in offers] == [0, 1, 2]
+        assert [offer.peers[offer.role] for offer in offers] == [peer_id for peer_id, _, _ in mesh.asked]
+        for offer in offers:
+            content = offer.to_json()
+            assert content.pop("peers") == list(offers[0].peers)
+            content.pop("role")
+            assert content == request.to_json()
+        assert [signed.payload for signed in reply.statements] == [offer.to_bytes() for offer in offers]
+
+
+@pytest.mark.parametrize("how", ["down", "refusing"])
+def test_a_peer_that_fails_is_replaced_and_the_others_are_told(how: str) -> None:
+    with running(roster(4)) as (mesh, _, sessions):
+        bad = roster().members[0].peer_id
+        getattr(mesh, how).add(bad)
+        for _ in range(8):
+            mesh.asked.clear()
+            assert isinstance(sessions.open(ask()), SessionReply)
+            offered = [peer_id for peer_id, protocol, _ in mesh.asked if protocol == OFFER and peer_id != bad]
+            withdrawn = [peer_id for peer_id, protocol, _ in mesh.asked if protocol == WITHDRAW]
+            assert len(offered) == 3 + len(withdrawn)
+
+
+def test_the_last_reason_is_given_when_there_is_no_replacement() -> None:
+    with running(roster(3)) as (mesh, _, sessions):
+        mesh.refusing.add(roster().members[2].peer_id)
+        with pytest.raises(RefusedError, match=r"peer-2 .*is busy with 8 sessions"):
+            sessions.open(ask())
+        assert (sessions.opened, sessions.refused) == (0, 1)
+
+
+# HTTP ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx2.Client]:
+    with running(roster()) as (_, registry, sessions), listen("127.0.0.1", 0) as listener:
+        server = HttpServer(make_app(roster(), registry, sessions), listener)
+        server.await_start()
+        port = listener.getsockname()[1]
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            yield client
+        server.close()
+
+
+def test_what_is_served(http: httpx2.Client) -> None:
+    assert http.get("/health").json() == {"status": "ok"}
+    assert http.get("/v1/models").json() == [{**SUMMARY, "name": "stories", "manifest_hash": HASH}]
+    assert http.get("/v1/models/stories/manifest").content == MANIFEST_BYTES
+    assert http.get("/v1/models/stories/tokenizer").json() == {"model": "bpe"}
+    status = http.get("/v1/status").json()
+    assert [peer["live"] for peer in status["peers"]] == [True] * 5
+    assert status["models"] == ["stories"]
+
+
+def test_a_session_over_http_and_in_the_status(http: httpx2.Client) -> None:
+    request = ask()
+    response = http.post("/v1/sessions", content=request.to_bytes())
+    reply = SessionReply.from_bytes(response.content, "coordinator")
+    assert reply.session == request.session
+    recent = http.get("/v1/status").json()["sessions"]["recent"][0]
+    assert recent["session"] == request.session[:8]
+    assert set(recent["roles"]) == {"compute 0", "compute 1", "dealer"}
+    assert request.session not in http.get("/v1/status").text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "message"),
+    [
+        ("GET", "/nowhere", b"", 404, "Not Found"),
+        ("DELETE", "/v1/models", b"", 405, "Method Not Allowed"),
+        ("GET", "/v1/models/gpt-9/manifest", b"", 404, "unknown model 'gpt-9'; served here: stories"),
+        ("GET", "/v1/models/a%2Fb/manifest", b"", 404, "unknown model 'a/b'"),
+        ("POST", "/v1/sessions", b"", 400, "malformed"),
+        ("POST", "/v1/sessions", b"{}", 400, "missing or unknown fields"),
+        ("POST", "/v1/sessions", b"x" * (65 << 10), 400, "longer than 65536 bytes"),
+        ("POST", "/v1/sessions", json.dumps(ask(model="x").to_json()).encode(), 404, "unknown model 'x'"),
+        ("POST", "/v1/sessions", ask(prompt_tokens=250).to_bytes(), 400, "context of stories, which is 256"),
+    ],
+)
+def test_errors_have_one_form(
+    http: httpx2.Client, method: str, path: str, body: bytes, status: int, message: str
+) -> None:
+    response = http.request(method, path, content=body)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert error["type"] == "UsageError"
+    assert message in error["message"]
