@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -29,7 +29,7 @@ from .errors import PeerError, PeerLost, TacitError
 from .records import ERROR_TYPES, tidy
 
 VERSION = 1
-PART = 2 << 20
+PART = 512 << 10
 MAX_HEADER = 4096
 MAX_BODY = 1 << 31
 MAX_SEQUENCE = 1 << 63
@@ -41,7 +41,7 @@ BYE, ABORT, CREDIT = "bye", "abort", "credit"
 RESERVED = frozenset((BYE, ABORT, CREDIT))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost a microsecond for each message
 class Message:
     """One received frame. `body` is a view of the received memory, for np.frombuffer; no copy is made of it."""
 
@@ -59,8 +59,7 @@ class Message:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A header that was found right: `length` body bytes belong to it."""
 
     kind: str
