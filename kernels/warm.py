@@ -19,7 +19,20 @@ def warm() -> None:
     roots = np.zeros((1, 2), np.uint64)
     zeros = np.zeros(2, np.int64)
     terms = np.array([0, 1])
-    table = Cover(4, 1, terms, zeros, zeros, terms, np.zeros(1, np.int64), terms, terms, np.zeros((1, 3), np.uint64), 2)
+    table = Cover(
+        4,
+        1,
+        terms,
+        zeros,
+        zeros,
+        terms,
+        np.zeros(1, np.int64),
+        terms,
+        terms,
+        np.zeros((1, 3), np.uint64),
+        np.zeros((3, 0, 2), np.uint64),
+        2,
+    )
     cw, pcw = trees.generate(one, 1, roots, roots, np.zeros((1, 2), np.uint64), table.words(1))
     frozen = (
         np.frombuffer(cw.tobytes(), np.uint64).reshape(cw.shape),

@@ -26,6 +26,12 @@ EXPAND, ZERO = -1, -2
 I64 = npt.NDArray[np.int64]
 
 
+def dense_pairs(rows: U64) -> U64:
+    """Coefficients (U, 3) of windows in order -> `Cover.dense`."""
+    padded = np.concatenate([rows, np.zeros((len(rows), 1), np.uint64)], 1)[::-1]
+    return np.ascontiguousarray(np.stack([padded[:, r : r + 2] for r in range(3)]))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Cover:
     """A gate's table in the form the kernels read. Levels run from 0 (root) to `depth` (leaves)."""
@@ -42,6 +48,7 @@ class Cover:
     terms: I64  # (depth + 1,) degree + 1 of the level's pieces, 0 where the level has no payload
     kept: I64  # (depth + 1,) q: bits of v kept at the level
     coefficients: U64  # (pieces, 3), two's complement at the gate's output scale
+    dense: U64  # (3, leaf windows, 2) coefficient pairs (c_r, c_r+1) of dense leaves from the highest window down, or empty
     width: int  # most nodes of one tree alive at once, for buffers
 
     def words(self, fused: int) -> I64:

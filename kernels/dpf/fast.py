@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from .aes import mmo
+from .vector import grow16, leaf16_1, leaf16_2, leaf16_3
 
 
 @njit(nogil=True, cache=True)
@@ -76,26 +77,72 @@ def generate(alpha, depth, roots0, roots1, beta, levels, lane16, tree, convert, 
 
 
 @njit(nogil=True, cache=True)
-def _grow(s, sg, s2, hg, groups, per, tree_of, cw, base, level, tree):
-    """One level down for `groups` groups of `per` neighbouring nodes each, one tree a group: s -> s2, and sg for the next."""
-    one = np.uint64(1)
-    mmo(sg, hg, groups * per, tree)
+def _aligned(size):
+    """An uninitialised (size, 2) array on a cache line's border: vectors that straddle two lines take twice as long."""
+    raw = np.empty(2 * size + 8, np.uint64)
+    skip = (64 - raw.ctypes.data % 64) % 64 // 8
+    return raw[skip : skip + 2 * size].reshape(size, 2)
+
+
+@njit(nogil=True, cache=True)
+def _grow(s, s2, cwx, groups, per, tree_of, cw, base, level, tree):
+    """One level down for `groups` groups of `per` neighbouring nodes each, one tree a group: s -> s2."""
     for k in range(groups):
         c0, c1 = cw[base + tree_of[k], level, 0], cw[base + tree_of[k], level, 1]
         for i in range(k * per, (k + 1) * per):
-            a, b = s[i, 0], s[i, 1]
-            t = np.uint64(0) - (a & one)
-            l0 = hg[i, 0] ^ (c0 & t)
-            l1 = hg[i, 1] ^ (c1 & t)
-            s2[2 * i, 0] = l0
-            s2[2 * i, 1] = l1
-            a ^= l0
-            b ^= l1
-            s2[2 * i + 1, 0] = a
-            s2[2 * i + 1, 1] = b
-    for i in range(2 * groups * per):
-        sg[i, 0] = s2[i, 0] ^ s2[i, 1]
-        sg[i, 1] = s2[i, 0]
+            cwx[i, 0] = c0
+            cwx[i, 1] = c1
+    source, target = np.uint64(s.ctypes.data), np.uint64(s2.ctypes.data)
+    words, keys = np.uint64(cwx.ctypes.data), np.uint64(tree.ctypes.data)
+    for i in range((groups * per + 15) // 16):
+        step = np.uint64(256 * i)
+        grow16(source + step, target + np.uint64(512 * i), words + step, keys)
+
+
+@njit(nogil=True, cache=True)
+def _leaves(s, first, per, d1, fused, row, dense, pcw, convert, v, acc, out):
+    """out (fused,) += the dense leaves s[first : first + per] of one tree, per a multiple of 16; `row` is the first leaf's."""
+    leaves, keys = np.uint64(s.ctypes.data), np.uint64(convert.ctypes.data)
+    table, sums = np.uint64(dense.ctypes.data), np.uint64(acc.ctypes.data)
+    words = np.uint64(pcw.ctypes.data)
+    stride = np.uint64(16 * dense.shape[1])
+    for f in range(fused if d1 == 2 else 1):
+        for i in range(24):
+            acc[i] = 0
+        block = np.uint64(f)
+        for start in range(0, per, 16):
+            at = leaves + np.uint64(16 * (first + start))
+            coef = table + np.uint64(16 * (row + start))
+            if d1 == 3:
+                leaf16_3(at, np.uint64(0), words, keys, coef, stride, sums)
+            elif d1 == 2:
+                leaf16_2(at, block, words + np.uint64(16) * block, keys, coef, stride, sums)
+            else:
+                leaf16_1(at, np.uint64(0), words, keys, coef, stride, sums)
+        for lane in range(0, 8, 2):
+            # even lanes: sums of c_r w_0; odd lanes: c_(r+1) w_1 = c_(r+1) (-rho)
+            out[f] += (
+                acc[lane]
+                + v * (acc[8 + lane] + v * acc[16 + lane])
+                + acc[lane + 1]
+                + np.uint64(2) * v * acc[8 + lane + 1]
+            )
+        if d1 == 3:
+            for i in range(8):
+                acc[i] = 0
+            for start in range(0, per, 16):
+                at = leaves + np.uint64(16 * (first + start))
+                leaf16_1(
+                    at,
+                    np.uint64(1),
+                    words + np.uint64(16),
+                    keys,
+                    table + np.uint64(2) * stride + np.uint64(16 * (row + start)),
+                    stride,
+                    sums,
+                )
+            for lane in range(0, 8, 2):
+                out[f] += acc[lane]
 
 
 @njit(nogil=True, cache=True)
@@ -115,6 +162,7 @@ def cover(
     terms,
     kept,
     coefficients,
+    dense,
     words,
     fused,
     width,
@@ -130,26 +178,25 @@ def cover(
     one = np.uint64(1)
     tile = 16
     size = tile * width + 32
-    s = np.empty((size, 2), np.uint64)
-    s2 = np.empty((size, 2), np.uint64)
+    s = _aligned(size)
+    s2 = _aligned(size)
     node = np.empty(size, np.uint64)
     node2 = np.empty(size, np.uint64)
     tree_of = np.empty(size, np.int64)
     tree_of2 = np.empty(size, np.int64)
-    sg = np.zeros((size, 2), np.uint64)
-    hg = np.empty((size, 2), np.uint64)
-    ps = np.empty((size, 2), np.uint64)
+    sg = _aligned(size)
+    hg = _aligned(size)
+    ps = _aligned(size)
     pt = np.empty(size, np.int64)
     pa = np.empty(size, np.int64)
     pads = np.empty((5, size, 2), np.uint64)
     acc = np.empty((tile, fused), np.uint64)
+    lanes = np.empty(24, np.uint64)
     for base in range(0, len(x), tile):
         m = min(tile, len(x) - base)
         for i in range(m):
             s[i, 0] = (roots[base + i, 0] & ~one) | np.uint64(party)
             s[i, 1] = roots[base + i, 1]
-            sg[i, 0] = s[i, 0] ^ s[i, 1]
-            sg[i, 1] = s[i, 0]
             node[i] = 0
             tree_of[i] = i
             for f in range(fused):
@@ -158,7 +205,7 @@ def cover(
         gap = 0
         at = 0
         for level in range(1, depth + 1):
-            _grow(s, sg, s2, hg, groups, 1 << gap, tree_of, cw, base, level - 1, tree)
+            _grow(s, s2, hg, groups, 1 << gap, tree_of, cw, base, level - 1, tree)
             s, s2 = s2, s
             gap += 1
             if classify[level] == 0:
@@ -171,11 +218,13 @@ def cover(
             lo, off, end = low[level], offset[level], length[level]
             if classify[level] == 2:
                 count = groups * per
-                for b in range(words[level] // 2):
-                    for i in range(count):
-                        ps[i, 0] = sg[i, 0] ^ np.uint64(b)
-                        ps[i, 1] = sg[i, 1]
-                    mmo(ps, pads[b], count, convert)
+                vectors = per % 16 == 0 and (d1 == 2 or fused == 1)
+                if not vectors:
+                    for b in range(words[level] // 2):
+                        for i in range(count):
+                            ps[i, 0] = s[i, 0] ^ s[i, 1] ^ np.uint64(b)
+                            ps[i, 1] = s[i, 0]
+                        mmo(ps, pads[b], count, convert)
                 for k in range(groups):
                     e = tree_of[k]
                     v = x[base + e] & ((one << np.uint64(w)) - one)
@@ -188,6 +237,23 @@ def cover(
                     ) >> np.int64(64 - level)
                     row = np.int64(actions[off]) + u - lo
                     first = k * per
+                    if vectors:
+                        high = lo + end - 1 - u
+                        _leaves(
+                            s,
+                            first,
+                            per,
+                            d1,
+                            fused,
+                            high,
+                            dense,
+                            pcw[base + e, at : at + words[level]],
+                            convert,
+                            v,
+                            lanes,
+                            acc[e],
+                        )
+                        continue
                     for f in range(fused):
                         p = f * d1
                         k0 = pcw[base + e, at + p]
@@ -289,9 +355,6 @@ def cover(
             tree_of, tree_of2 = tree_of2, tree_of
             if groups == 0:
                 break
-            for i in range(groups):
-                sg[i, 0] = s[i, 0] ^ s[i, 1]
-                sg[i, 1] = s[i, 0]
         for i in range(m):
             for f in range(fused):
                 out[base + i, f] = np.uint64(0) - acc[i, f] if party == 1 else acc[i, f]

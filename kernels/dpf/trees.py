@@ -101,7 +101,7 @@ class FastTrees(Trees):
         t = table
         self._k.cover(
             x, roots, cw, pcw, party, t.n, t.depth, t.classify, t.low, t.offset, t.length, t.actions, t.terms, t.kept,
-            t.coefficients, t.words(fused), fused, t.width, self._tree, self._convert, out,
+            t.coefficients, t.dense, t.words(fused), fused, t.width, self._tree, self._convert, out,
         )  # fmt: skip
         return out
 

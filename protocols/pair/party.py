@@ -5,11 +5,11 @@ on masks is dealt as peer 0 = PRG(k_0), peer 1 = value - PRG(k_0), the *correcti
 from PRG(k_0) and PRG(k_1); correction words are sent to both. Every stream is named (purpose, step, counter), the counter
 runs over the requests of a step in protocol order, and a `Prg` refuses a name twice: nothing is consumed twice.
 
-| message (dealer -> peer i) | fields | body |
-| --- | --- | --- |
-| correlations | step, gate (running number in the step) | items in order, each byte aligned: corrections (peer 1 only) packed to their bits; cw, then pcw of keys, 8 bytes a word |
-| message (peer <-> peer) | | |
-| open | step, round | the masked shares of all values of the round, each packed to its bits and byte aligned |
+| message | between | fields | body |
+| --- | --- | --- | --- |
+| correlations | dealer -> peer i | step, gate (running number) | items in order, byte aligned: corrections (peer 1 only), packed; |
+| | | | keys: cw, then pcw, 8 bytes a word |
+| open | peer <-> peer | step, round | masked shares of all values of the round, packed, byte aligned |
 """
 
 from __future__ import annotations

@@ -282,7 +282,7 @@ FUNCTIONS: Mapping[str, Function] = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu
 
 @lru_cache(maxsize=64)
 def _pointwise(name: str, bits: int, frac_out: int) -> Table:
-    """An activation whose output leaves room for later drops: degree 2 on windows of 1/4, one level for the tails."""
+    """An activation whose output leaves room for later drops: degree 2 on windows of 1/4, two levels for the tails."""
     if name == "relu":  # exact at the input's scale: a coarser output would be a table of its own
         return relu_table(bits, FRAC_IN)
     depth = bits - 10
@@ -294,7 +294,7 @@ def _pointwise(name: str, bits: int, frac_out: int) -> Table:
         depth=depth,
         frac_in=FRAC_IN,
         frac_out=frac_out,
-        terms={coarse: 2, depth: 3},
+        terms={max(2, depth - 6): 2, coarse: 2, depth: 3},  # tails at windows of 16 and 4
         classify=(),
         tolerance=2e-4,
         domain=(-edge, edge),
@@ -347,7 +347,7 @@ def _exp(bits: int) -> Table:
         frac_in=FRAC_IN,
         frac_out=36,
         terms={depth: 3},
-        classify=tuple(range(4, depth - 2, 2)),
+        classify=tuple(range(depth % 2 + 4, depth - 2, 2)),  # the last growth, 4 levels, in order
         tolerance=4e-6,
         domain=(-edge, 0.0),
     )

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ModelError
-from ...kernels.dpf.cover import EXPAND, ZERO, Cover
+from ...kernels.dpf.cover import EXPAND, ZERO, Cover, dense_pairs
 
 F64 = npt.NDArray[np.float64]
 DENSE = 1 << 14  # leaf windows listed in order, at most
@@ -79,6 +79,7 @@ def build(
     actions: list[npt.NDArray[np.int64]] = []
     pieces: list[npt.NDArray[np.uint64]] = []
     count, worst, start, piece_count = 1, 0.0, 0, 0
+    pairs = np.zeros((3, 0, 2), np.uint64)
     width = 2
     alive, previous = np.array([0], np.int64), 0
     for level in levels:
@@ -135,6 +136,7 @@ def build(
                 action = piece_count - len(pieces[-1]) + np.arange(len(dense))
                 piece_count += len(dense) - len(pieces[-1])
                 pieces[-1] = dense
+                pairs = dense_pairs(dense)
                 classified[level], low[level], length[level] = 2, lowest, len(dense)
         actions.append(action)
         start += len(action)
@@ -143,7 +145,18 @@ def build(
         previous = level
     coefficients = np.concatenate(pieces) if pieces else np.zeros((0, 3), np.uint64)
     cover = Cover(
-        bits, depth, classified, low, offset, length, np.concatenate(actions), term_count, kept, coefficients, width
+        bits,
+        depth,
+        classified,
+        low,
+        offset,
+        length,
+        np.concatenate(actions),
+        term_count,
+        kept,
+        coefficients,
+        pairs,
+        width,
     )
     return Table(cover, frac_in, frac_out, worst)
 
