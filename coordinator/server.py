@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import errno
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from fastapi import FastAPI
 
 from ..errors import ConfigError, NetworkError
 from ..party.identity import Identity
-from ..party.process import ReportFailure, announce, await_signal, end_context, harden, start_logging
+from ..party.process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging
 from ..party.roster import RosterMesh
 from ..wire import Roster
 from ..zmqlink import new_context
@@ -59,14 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         registry = Registry(mesh, roster)
         stack.callback(registry.close)
         registry.start()
-        with await_signal() as stopped:
+        with await_signal() as wait:
             server = HttpServer(make_app(roster, registry, Sessions(mesh, roster, registry)), listener)
             stack.callback(server.close)
             server.await_start()
             host, port = listener.getsockname()[:2]
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             announce({"name": roster.coordinator.name, "peer_id": identity.peer_id, "url": url})
-            while not stopped.wait(0.2):
+            while not wait(0.5):
                 server.check()
     return report.status
 
@@ -125,4 +124,4 @@ class HttpServer:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
+import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Any, NoReturn, Self
 
 import zmq
 
@@ -37,19 +39,27 @@ def announce(facts: dict[str, Any]) -> None:
 
 
 @contextmanager
-def await_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
-    stopped = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+def await_signal() -> Iterator[Callable[[float | None], bool]]:
+    """Gives wait(seconds): True once SIGTERM or SIGINT came. Whichever thread the kernel gave the signal to, it wakes."""
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    before_fd = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     try:
-        yield stopped
+        yield lambda seconds: bool(select.select([readable], [], [], seconds)[0])
     finally:
+        signal.set_wakeup_fd(before_fd)
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(readable)
+        os.close(writable)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process once everything is tidied up, without the second that torch and numba take to be torn down."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def end_context(context: zmq.Context[zmq.Socket[bytes]], seconds: float = 0.5) -> None:

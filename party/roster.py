@@ -181,7 +181,13 @@ class RosterMesh(Mesh):
         if sender is None:
             log.warning("dropped a question from a key that is not in the roster")
         elif found is None:
-            self._reply([route, number], self._own_error(f"does not serve {tidy(protocol.decode('latin-1'), 30)!r}"))
+            starting = not self._handlers
+            self._reply(
+                [route, number],
+                self._own_error(
+                    "is still starting" if starting else f"does not serve {tidy(protocol.decode('latin-1'), 30)!r}"
+                ),
+            )
         else:
             handler, pool = found
             pool.submit(self._handle, handler, sender, [route, number], question)

@@ -7,7 +7,6 @@ SIGTERM and SIGINT end it tidily within a second. Logs go to standard error and 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..wire import Roster
 from ..zmqlink import new_context
 from .identity import Identity
 from .node import Node
-from .process import ReportFailure, announce, await_signal, end_context, harden, start_logging
+from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging
 from .roster import RosterMesh
 from .session import Engines, Model, Surroundings
 from .zap import Doorkeeper
@@ -73,7 +72,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
         served = models if models is not None else load_models(options.model)
         node = Node(around, served, options.max_sessions)
         stack.callback(node.close)
-        with await_signal() as stopped:
+        with await_signal() as wait:
             node.serve()
             announce(
                 {
@@ -83,8 +82,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
                     "models": [model.name for model in served],
                 }
             )
-            while not stopped.wait(0.2):  # not for ever: a signal that another thread took would not wake us
-                pass
+            wait(None)
     return report.status
 
 
@@ -111,4 +109,4 @@ def load_models(names: list[str]) -> list[Model]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

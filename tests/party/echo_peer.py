@@ -16,6 +16,7 @@ import numpy as np
 from tacit.errors import PeerError
 from tacit.link import Link
 from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits
+from tacit.party.process import leave
 from tacit.party.server import main
 from tacit.party.session import Engines
 
@@ -79,4 +80,4 @@ def dealer(model: EchoModel, links: DealerLinks, limits: SessionLimits) -> None:
 
 if __name__ == "__main__":
     models = [EchoModel(name) for name in sys.argv.pop(1).split(",")]
-    sys.exit(main(engines=Engines(compute, dealer), models=models))
+    leave(main(engines=Engines(compute, dealer), models=models))

@@ -16,6 +16,8 @@ import pytest
 from echo_cluster import HERE, free_ports, make_roster
 from tacit.errors import ConfigError
 from tacit.party.identity import Identity
+from tacit.party.setup import main as setup
+from tacit.wire import Member, Roster
 
 IDENTITIES = {name: Identity.create() for name in ("peer-0", "peer-1", "peer-2", "coordinator")}
 
@@ -117,3 +119,31 @@ def test_a_damaged_identity_is_refused_without_being_shown(tmp_path: Path, conte
     with pytest.raises(ConfigError, match="is not an identity file") as caught:
         Identity.load(path)
     assert content == "" or content not in str(caught.value)
+
+
+def test_a_local_cluster_is_set_up_in_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "cluster"
+    assert setup(["local", str(folder), "--peers", "4", "--port", "7441"]) == 0
+    commands = capsys.readouterr().out.splitlines()
+    assert len(commands) == 5
+    roster = Roster.load(folder / "cluster.json")
+    assert roster.own
+    assert roster.coordinator.url == "http://127.0.0.1:7441"
+    for member in roster.members:
+        assert Identity.load(folder / f"{member.name}.identity").peer_id == member.peer_id
+        assert any(f"{member.name}.identity" in command for command in commands)
+    assert setup(["local", str(folder)]) == 1  # never over existing identities
+    assert "already" in capsys.readouterr().err
+
+
+def test_members_of_a_shared_cluster_make_their_own_entries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "me.identity"
+    words = ["identity", str(file), "--name", "p", "--operator", "Acme", "--mesh-endpoint", "tcp://10.0.0.1:7450"]
+    assert setup(words) == 0
+    entry = Member.from_bytes(capsys.readouterr().out.encode(), "setup")
+    identity = Identity.load(file)
+    assert (entry.peer_id, entry.mesh_key, entry.operator) == (identity.peer_id, identity.mesh_key, "Acme")
+    words[1], words[-1] = str(tmp_path / "b.identity"), "10.0.0.1"
+    assert setup(words) == 1
+    assert not (tmp_path / "b.identity").exists()
+    assert "mesh_endpoint" in capsys.readouterr().err
