@@ -19,7 +19,9 @@ import numpy.typing as npt
 from ..protocols.base import Spec
 from ..protocols.pair.scales import Ranges, Scales, make_scales
 from ..protocols.plain.plain import Plain
+from .checkpoint import load_checkpoint
 from .decoder import forward
+from .fold import fold
 
 SEQUENCES = 4
 LENGTH = 96
@@ -184,3 +186,10 @@ def plan(spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], bos: int | N
     ranges = calibrate(spec, folded, sample_sequences(spec, folded, bos))
     scales = make_scales(spec, ranges)
     return Check(name, spec, ranges, scales, rows(spec, ranges, scales))
+
+
+def check(name_or_path: str) -> Check:
+    """The range check of a folder, shipped name or cached hub name. ModelError if it cannot be read or does not fit."""
+    checkpoint = load_checkpoint(name_or_path)
+    spec, folded = fold(checkpoint)
+    return plan(spec, folded, checkpoint.bos, checkpoint.name)
