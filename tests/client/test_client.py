@@ -133,7 +133,7 @@ def test_a_stranger_among_the_peers_is_refused(cluster, tmp_path):
         tacit.Client(tmp_path / "pinned.json", model="toy") as client,
         pytest.raises(IdentityError, match="not in the pinned roster"),
     ):
-        client.complete(PROMPT)
+        client.complete(PROMPT, max_new_tokens=4)
     new = [committee for session, committee in cluster.sessions.items() if session not in before]
     assert all(not seen.bodies for committee in new for seen in committee.seen)
 
@@ -145,14 +145,14 @@ def test_three_peers_of_one_operator_are_refused_unless_they_are_mine(cluster, t
         tacit.Client(tmp_path / "shared.json", model="toy") as client,
         pytest.raises(IdentityError, match="three operators"),
     ):
-        client.complete(PROMPT)
+        client.complete(PROMPT, max_new_tokens=4)
 
 
 def test_a_manifest_other_than_the_peers_signed_is_refused(client, monkeypatch):
     other = manifest("toy", byte_tokenizer()).replace(b'"layers":2', b'"layers":3')
     monkeypatch.setattr(Directory, "manifest", lambda self, name: other)
     with pytest.raises(PeerError, match="manifest"):
-        client.complete(PROMPT)
+        client.complete(PROMPT, max_new_tokens=4)
 
 
 def test_a_tokenizer_other_than_the_manifests_is_refused(client, monkeypatch):

@@ -5,6 +5,7 @@ toy model of `committee` where the engine would be. Peers of one session meet in
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,8 +80,10 @@ class ToyCluster:
         registry.start()
         self._stack.callback(registry.close)
         self._serve(registry, Sessions(mesh, self.roster, registry))
+        deadline = time.monotonic() + 20
         while not registry.models():
-            threading.Event().wait(0.01)
+            assert time.monotonic() < deadline, [registry.silence(one.peer_id) for one in self.roster.members]
+            time.sleep(0.01)
 
     def close(self) -> None:
         self._stack.close()
@@ -116,7 +119,7 @@ class ToyCluster:
 
         self._stack.callback(stop)
         while not server.started:
-            threading.Event().wait(0.01)
+            time.sleep(0.01)
 
     def _compute(self, role: int, model: Any, links: ComputeLinks, limits: SessionLimits) -> None:
         with self._lock:
