@@ -368,7 +368,7 @@ def _reciprocal(bits: int, low: float, frac_out: int) -> Table:
         tolerance=1.5e-4,
         relative=True,
         keep=11,
-        domain=(low, 2.0 ** (bits - 1 - FRAC_E)),
+        domain=(0.0, 2.0 ** (bits - 1 - FRAC_E)),  # below `low` held, not dropped
     )
 
 
@@ -388,5 +388,5 @@ def _rsqrt(bits: int, leaf: int, log_squares: float, eps: float, frac_out: int, 
         tolerance=1e-4,
         relative=True,
         keep=11,
-        domain=(low, 2.0 ** (bits - 1)),
+        domain=(0.0, 2.0 ** (bits - 1)),  # below `low` held, not dropped
     )
