@@ -318,15 +318,14 @@ class Link(ABC):
             if first.nbytes != head.length:
                 raise PeerError(self.remote, f"sent {first.nbytes} body bytes, announced {head.length}")
             return first
-        whole = memoryview(bytearray(head.length))
-        filled, part = 0, first
+        parts, missing, part = [], head.length, first
         while True:
-            if part.nbytes != min(frames.PART, head.length - filled):
+            if part.nbytes != min(frames.PART, missing):
                 raise PeerError(self.remote, f"sent a part of {part.nbytes} bytes, not as announced")
-            whole[filled : filled + part.nbytes] = part
-            filled += part.nbytes
-            if filled == head.length:
-                return whole
+            parts.append(part)
+            missing -= part.nbytes
+            if not missing:
+                return memoryview(b"".join(parts))  # memory for what came, never for what was only announced
             part = self._part(head, more=False)
 
     def _part(self, head: Head, more: bool) -> memoryview:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from ..errors import NetworkError, PeerError, TacitError, UsageError
@@ -144,6 +144,10 @@ class Registry:
             self._documents[key] = found
             return found
         raise problem
+
+    def refresh(self) -> None:
+        """Ask every live member again, now: sessions may have ended since its last answer."""
+        wait([self._pool.submit(self._ask, live.member.peer_id) for live in self.live()], timeout=self._patience)
 
     # Asking ----------------------------------------------------------------------------------------------------------
 

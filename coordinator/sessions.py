@@ -53,12 +53,7 @@ class Sessions:
         failed: dict[str, TacitError] = {}
         try:
             for _ in range(ATTEMPTS):
-                try:
-                    committee = choose(self._registry.holders(offer), self._roster.own, failed)
-                except RefusedError:
-                    if failed:
-                        raise next(reversed(failed.values())) from None
-                    raise
+                committee = self._committee(offer, failed)
                 culprit = self._offer_all(request, committee, failed)
                 if not isinstance(culprit, str):
                     return culprit
@@ -67,6 +62,15 @@ class Sessions:
             with self._lock:
                 self.refused += 1
             raise
+
+    def _committee(self, offer: ModelOffer, failed: dict[str, TacitError]) -> Committee:
+        try:
+            return choose(self._registry.holders(offer), self._roster.own, failed)
+        except RefusedError:
+            if failed:  # say what is wrong with them rather than that they are missing
+                raise next(reversed(failed.values())) from None
+        self._registry.refresh()
+        return choose(self._registry.holders(offer), self._roster.own)
 
     def _offer_all(
         self, request: SessionRequest, committee: Committee, failed: dict[str, TacitError]

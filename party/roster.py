@@ -224,13 +224,15 @@ class RosterMesh(Mesh):
             self._closed = True
         for socket in idle:
             socket.close(0)
-        for _, pool in self._handlers.values():
-            pool.shutdown(wait=False, cancel_futures=True)
         if self._thread is not None:
             with self._wake_lock:
                 self._waker.send(b"")
             self._thread.join(1.0)
-            self._waker.close(0)
+        for _, pool in self._handlers.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        if self._thread is not None:
+            with self._wake_lock:
+                self._waker.close(0)
 
 
 def _secure(socket: Socket, keys: CurveKeys) -> None:

@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import zmq
@@ -44,6 +44,8 @@ from .mesh import INTRODUCE, Mesh
 from .zap import Doorkeeper
 
 log = logging.getLogger("tacit.party.session")
+
+MAX_FROM_CLIENT = 64 << 20  # the keys of the longest prompt take much less
 
 
 class Model(Protocol):
@@ -103,6 +105,7 @@ class Seat:
         self._lock = threading.Lock()
         self._complete = threading.Event()
         self._open = False
+        self._over = False
         self._deadline = time.monotonic() + around.settings.opening_timeout
         self._thread = threading.Thread(target=self._run, name=f"session-{offer.session[:8]}", daemon=True)
 
@@ -186,7 +189,7 @@ class Seat:
         if introduction.manifest_hash != self._model.manifest_hash:
             raise RefusedError(around.own_name, f"{name} holds another {self.offer.model}")
         with self._lock:
-            if introduction.sender_role in self._links or self._open or self.circle.failure is not None:
+            if introduction.sender_role in self._links or self._over or self.circle.failure is not None:
                 raise RefusedError(around.own_name, f"{name} was introduced already, or the session is over")
             self._fresh(introduction.key, name)
             endpoint, key = self._bind(introduction.sender_role, introduction.key)
@@ -222,7 +225,7 @@ class Seat:
             keys,
             self._ends(role),
             self.circle,
-            around.settings,
+            around.settings if role != CLIENT else replace(around.settings, max_body=MAX_FROM_CLIENT),
             affinity=_affinity(self.offer.role, role),
         )
         self._links[role] = link
@@ -309,6 +312,8 @@ class Seat:
             self._around.doorkeeper.forget(domain)
 
     def _let_go(self) -> None:
+        with self._lock:  # an introduction that comes now must not make another link
+            self._over = True
         self._shut_doors()
         self.circle.close()
         self._ended(self)

@@ -61,6 +61,7 @@ class FakeMesh(Mesh):
         self.roster = members
         self.down: set[str] = set()
         self.refusing: set[str] = set()
+        self.sessions = 0
         self.hashes = {member.peer_id: HASH for member in members.members}
         self.documents = {MANIFEST: MANIFEST_BYTES, TOKENIZER: b'{"model": "bpe"}'}
         self.asked: list[tuple[str, str, bytes]] = []
@@ -71,7 +72,7 @@ class FakeMesh(Mesh):
             raise NetworkError(f"{name}: no answer")
         if protocol == STATUS:
             models = (ModelOffer("stories", self.hashes[peer_id], dict(SUMMARY)),)
-            return PeerStatus(peer_id, "0.1.0", models, 0, 8).to_bytes()
+            return PeerStatus(peer_id, "0.1.0", models, self.sessions, 8).to_bytes()
         self.asked.append((peer_id, protocol, question))
         if protocol == OFFER and peer_id in self.refusing:
             raise RefusedError(name, "is busy with 8 sessions")
@@ -225,6 +226,19 @@ def test_the_last_reason_is_given_when_there_is_no_replacement() -> None:
         with pytest.raises(RefusedError, match=r"peer-2 .*is busy with 8 sessions"):
             sessions.open(ask())
         assert (sessions.opened, sessions.refused) == (0, 1)
+
+
+def test_peers_that_were_busy_are_asked_again_before_a_client_is_refused() -> None:
+    with running(roster(3)) as (mesh, _, _):
+        slow = Registry(mesh, roster(3), interval=60)
+        mesh.sessions = 8
+        slow.start()
+        wait_until(lambda: len(slow.live()) == 3)
+        with pytest.raises(RefusedError, match="busy"):
+            Sessions(mesh, roster(3), slow).open(ask())
+        mesh.sessions = 0
+        assert isinstance(Sessions(mesh, roster(3), slow).open(ask()), SessionReply)
+        slow.close()
 
 
 # HTTP ----------------------------------------------------------------------------------------------------------------

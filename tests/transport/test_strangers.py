@@ -140,3 +140,25 @@ def test_an_address_that_is_not_ours_is_a_clear_error(context: zmq.Context[zmq.S
 def test_keys_are_not_shown() -> None:
     keys = CurveKeys.fresh()
     assert keys.secret not in f"{keys!r} {keys}"
+
+
+def test_without_a_doorkeeper_nobody_gets_in(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    mine, theirs = CurveKeys.fresh(), CurveKeys.fresh()
+    link = ZmqLink.bind(context, "127.0.0.1", "door", mine, ENDS, Circle(), QUICK)
+    anyone = ZmqLink.dial(context, link.endpoint, mine.public, theirs, mirrored(ENDS, "Alice"), Circle(), QUICK)
+    with pytest.raises((PeerLost, NetworkError)):
+        anyone.open(0.5)
+    link.close()
+    anyone.close()
+
+
+def test_a_doorkeeper_that_left_lets_nobody_in(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    mine, theirs = CurveKeys.fresh(), CurveKeys.fresh()
+    with Doorkeeper(context) as doorkeeper:
+        doorkeeper.admit("door", theirs.public)
+        link = ZmqLink.bind(context, "127.0.0.1", "door", mine, ENDS, Circle(), QUICK)
+    late = ZmqLink.dial(context, link.endpoint, mine.public, theirs, mirrored(ENDS, "Alice"), Circle(), QUICK)
+    with pytest.raises((PeerLost, NetworkError)):
+        late.open(0.5)
+    link.close()
+    late.close()
