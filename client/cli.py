@@ -182,11 +182,19 @@ def coordinator(
 @identity_app.command("new")
 def identity_new(
     file: Annotated[Path, typer.Argument(help="Where to write it; only you will be able to read it.")],
+    name: Annotated[str, typer.Option(help="What the peer is called in its cluster.")] = "",
+    operator: Annotated[str, typer.Option(help="Who runs it: clients want three different operators.")] = "",
+    mesh_endpoint: Annotated[str, typer.Option(help="Of a peer: tcp://host:port where the others find it.")] = "",
+    url: Annotated[str, typer.Option(help="Of a coordinator: http://host:port where clients find it.")] = "",
 ) -> None:
-    """Make a new identity and show its public half."""
+    """Make a new identity and show its public half; given the other facts, as an entry for cluster.json."""
     from .commands import new_identity
 
-    new_identity(file)
+    if url and (operator or mesh_endpoint):
+        raise typer.BadParameter("is for a coordinator, --operator and --mesh-endpoint for a peer", param_hint="--url")
+    if not url and len({bool(name), bool(operator), bool(mesh_endpoint)}) != 1:
+        raise typer.BadParameter("a peer's entry needs all three", param_hint="--name, --operator, --mesh-endpoint")
+    new_identity(file, name=name, operator=operator, mesh_endpoint=mesh_endpoint, url=url)
 
 
 @identity_app.command("show")

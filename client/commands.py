@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import ConfigError, ModelError
+from ..records import Record
 from ..wire import short_id
 from .extras import need_peer_extra
 from .generation import Generation
@@ -173,11 +174,22 @@ def run_server(package: str, arguments: list[str]) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def new_identity(file: Path) -> None:
+def new_identity(file: Path, *, name: str, operator: str, mesh_endpoint: str, url: str) -> None:
+    """Write a new identity; print its entry for cluster.json (of a peer, of a coordinator), or just its public half."""
     from ..party.identity import Identity
+    from ..party.setup import coordinator_entry, member_entry
 
-    Identity.create().save(file)
-    show_identity(file)
+    identity = Identity.create()
+    entry: Record | None = None
+    if url:
+        entry = coordinator_entry(identity, name or "coordinator", url)
+    elif name:
+        entry = member_entry(identity, name, operator, mesh_endpoint)
+    identity.save(file)
+    if entry is None:
+        show_identity(file)
+    else:
+        print(json.dumps(entry.to_json(), indent=2))
 
 
 def show_identity(file: Path) -> None:

@@ -128,7 +128,8 @@ class Cluster:
 
     def _start(self, folder: ClusterFolder, progress: Progress) -> None:
         from ..party.identity import Identity
-        from ..wire import CoordinatorEntry, Member, Roster
+        from ..party.setup import coordinator_entry, member_entry
+        from ..wire import Roster
 
         if not is_warm():
             progress("compiling kernels (once per installation)")
@@ -143,20 +144,9 @@ class Cluster:
         roster = Roster(
             cluster="local",
             own=True,
-            coordinator=CoordinatorEntry(
-                name="coordinator",
-                url=self.url,
-                peer_id=identities["coordinator"].peer_id,
-                mesh_key=identities["coordinator"].mesh_key,
-            ),
+            coordinator=coordinator_entry(identities["coordinator"], "coordinator", self.url),
             members=tuple(
-                Member(
-                    name=name,
-                    operator=OPERATOR,
-                    peer_id=identities[name].peer_id,
-                    mesh_endpoint=f"tcp://{self._host}:{mesh_port}",
-                    mesh_key=identities[name].mesh_key,
-                )
+                member_entry(identities[name], name, OPERATOR, f"tcp://{self._host}:{mesh_port}")
                 for name, mesh_port in zip(names, mesh_ports, strict=True)
             ),
         )

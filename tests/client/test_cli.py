@@ -190,6 +190,33 @@ def test_identity_is_made_once_and_shown_without_its_secret(tacit, tmp_path):
     assert str(file) in again.stderr
 
 
+def test_identities_make_a_roster(tacit, tmp_path):
+    """Three peers' entries and a coordinator's are all that a cluster.json is made of."""
+    from tacit.wire import Roster
+
+    members = []
+    for number in range(3):
+        facts = (
+            "--name",
+            f"p{number}",
+            "--operator",
+            f"o{number}",
+            "--mesh-endpoint",
+            f"tcp://127.0.0.1:{9000 + number}",
+        )
+        members.append(json.loads(tacit("identity", "new", str(tmp_path / f"{number}"), *facts).stdout))
+    coordinator = json.loads(tacit("identity", "new", str(tmp_path / "c"), "--url", "http://127.0.0.1:9009").stdout)
+    file = tmp_path / "cluster.json"
+    file.write_text(json.dumps({"cluster": "ours", "own": False, "coordinator": coordinator, "members": members}))
+    assert [member.name for member in Roster.load(file).members] == ["p0", "p1", "p2"]
+    half = tacit("identity", "new", str(tmp_path / "x"), "--name", "p9")
+    assert half.returncode == 2
+    wrong = tacit("identity", "new", str(tmp_path / "x"), *facts[:5], "nowhere")
+    assert wrong.returncode == 1
+    assert "mesh_endpoint" in wrong.stderr
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.skipif(not (MODELS / "stories260K").exists(), reason=f"no checkpoint in {MODELS}")
 def test_plain_says_that_it_is_not_private(tacit):
     expected = json.loads((MODELS / "stories260K" / "expected.json").read_text())
