@@ -182,7 +182,7 @@ class Registry:
             with self._lock:
                 gone = self._live.pop(peer_id, None)
                 self._reasons[peer_id] = str(error)
-            if gone is not None:
+            if gone is not None and not self._stop.is_set():
                 log.warning("%s is gone: %s", member.display, error)
         finally:
             with self._lock:
