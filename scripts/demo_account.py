@@ -7,7 +7,7 @@ import sys
 import time
 
 import tacit
-from plaintext_baseline import Baseline, measure
+from plaintext_baseline import Baseline, measure  # type: ignore[import-not-found]  # beside this file
 from rich.console import Console
 from rich.table import Table
 from tacit.client.commands import size
