@@ -1,0 +1,91 @@
+"""The whole thing: three real peers, the real protocol, a real checkpoint, through the launcher and the client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import tacit
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = Path(os.environ.get("TACIT_TEST_MODELS", ROOT.parent / "shared" / "models")) / "stories260K"
+PROMPT = "Once upon a time"
+
+pytestmark = pytest.mark.skipif(not MODEL.exists(), reason=f"no checkpoint at {MODEL}")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TACIT_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.delenv("TACIT_CLUSTER", raising=False)
+        with tacit.Cluster(model=MODEL) as found:
+            yield found
+
+
+def test_private_tokens_are_the_plaintext_models(cluster):
+    expected = json.loads((MODEL / "expected.json").read_text())
+    with tacit.Client(cluster) as client:
+        answer = client.generate(PROMPT, max_new_tokens=64, logprobs=True, top_logprobs=5)
+        text = PROMPT + "".join(answer)
+    result = answer.result
+    assert list(result.token_ids) == expected["greedy_new_ids"]
+    assert text == expected["greedy_text"]
+    assert result.usage == tacit.Usage(len(expected["prompt_ids"]), 64)
+    assert result.layers == 5
+    assert 0 < result.traffic.rounds_per_token <= 20 * result.layers
+    assert result.traffic.online_bytes_per_token > 0
+    assert result.traffic.offline_bytes_per_token > 0
+    assert result.timings.offline_ms_per_token > 0
+
+
+def test_two_answers_at_once_do_not_mix(cluster):
+    found: dict[str, tacit.Completion] = {}
+
+    def ask(prompt: str) -> None:
+        with tacit.Client(cluster) as client:
+            found[prompt] = client.complete(prompt, max_new_tokens=12)
+
+    prompts = (PROMPT, "The big dog")
+    threads = [threading.Thread(target=ask, args=(prompt,)) for prompt in prompts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with tacit.Client(cluster) as client:
+        for prompt in prompts:
+            assert found[prompt].token_ids == client.complete(prompt, max_new_tokens=12).token_ids
+
+
+def test_no_log_holds_a_word_of_prompt_or_answer(cluster):
+    with tacit.Client(cluster) as client:
+        answer = client.complete("Zebedee juggled", max_new_tokens=8)
+    logs = "".join(path.read_text() for path in cluster.roster_path.parent.glob("*.log"))
+    assert "session" in logs  # the peers do log what they do
+    words = [word for word in answer.text.split() if len(word) > 4]
+    assert not [word for word in ("Zebedee", "juggled", *words) if word in logs]
+
+
+def test_a_killed_peer_is_named_within_three_seconds_and_what_came_is_kept(cluster):
+    """Last in this module: it takes the cluster with it."""
+    pids = {process.name: process.pid for process in cluster.processes}
+    with tacit.Client(cluster) as client:
+        answer = client.generate(PROMPT, max_new_tokens=300)
+        for _ in range(5):
+            next(answer)
+        os.kill(pids["peer-1"], signal.SIGKILL)
+        killed = time.monotonic()
+        with pytest.raises(tacit.PeerLost, match="peer-1"):
+            list(answer)
+        assert time.monotonic() - killed < 3
+        expected = json.loads((MODEL / "expected.json").read_text())["greedy_new_ids"]
+        received = list(answer.token_ids)
+        assert len(received) >= 5
+        assert received[:64] == expected[: len(received)]
+    with pytest.raises(tacit.PeerLost, match=r"peer-1: was killed \(SIGKILL\)"):
+        cluster.check()
