@@ -31,6 +31,7 @@ QUEUE = 8192  # frames; above what credit lets through
 SNDMORE, DONTWAIT = int(zmq.SNDMORE), int(zmq.DONTWAIT)  # plain numbers: quicker than flags of an enum
 EVENTS = (
     zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -72,7 +73,8 @@ class ZmqLink(Link):
         self._bound = bound
         self._descriptor: int | None = None  # of the one connection that said hello
         self._dead: str | None = None
-        self._refused = False
+        self._admitted = False
+        self._ended: set[int | None] = set()  # descriptors of connections that ended since
         self._monitor = socket.get_monitor_socket(EVENTS)
 
     @classmethod
@@ -147,22 +149,25 @@ class ZmqLink(Link):
         while self._dead is None and self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
             self._notice(int(event["event"]), int(event["value"]))
+        if self._dead is None and self._descriptor in self._ended:
+            self._dead = "went away during the session"
         return self._dead
 
     def _notice(self, event: int, value: int) -> None:
         if self._bound:
-            # Strangers knock here too; only the connection that said hello matters.
-            if event == zmq.EVENT_DISCONNECTED and value == self._descriptor:
-                self._dead = "went away during the session"
+            # Strangers knock here too, and the kernel gives their descriptors out again. Only the admitted key gets
+            # through the handshake; from then on its connection alone has its descriptor.
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._admitted = True
+            elif event == zmq.EVENT_DISCONNECTED and self._admitted:
+                self._ended.add(value)
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
-            self._refused = True
             self._dead = "refused our key"
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._refused = True
             self._dead = "closed the line during the CURVE handshake: another key than expected, on one side"
         elif event == zmq.EVENT_DISCONNECTED:
             self._dead = "went away during the session"
-        else:
+        elif event in (zmq.EVENT_CONNECT_RETRIED, zmq.EVENT_CLOSED):
             self._dead = f"nobody listens at {self.endpoint}"
 
     def _close(self) -> None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-
 from tacit.party.zap import Doorkeeper
 from tacit.transport import Circle, CurveKeys, Ends, Link, LinkSettings, ZmqLink, new_context
 

@@ -78,6 +78,21 @@ def test_strangers_are_refused_and_the_session_lives(
         pair.alice.receive("open", timeout=0.25)
 
 
+def test_a_descriptor_that_a_stranger_had_before_is_no_sign_of_loss(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """The kernel gives a refused stranger's descriptor to the right peer; then only the peer's own end counts."""
+    with Doorkeeper(context):
+        link = ZmqLink.bind(context, "127.0.0.1", "door", CurveKeys.fresh(), ENDS, Circle(), QUICK)
+        link._notice(zmq.EVENT_DISCONNECTED, 24)  # the stranger's
+        link._notice(zmq.EVENT_HANDSHAKE_SUCCEEDED, 0)
+        link._descriptor = 24  # the peer's, known from its hello
+        assert link._gone() is None
+        link._notice(zmq.EVENT_DISCONNECTED, 25)  # another stranger's
+        assert link._gone() is None
+        link._notice(zmq.EVENT_DISCONNECTED, 24)
+        assert link._gone() == "went away during the session"
+        link.close()
+
+
 def test_a_key_admitted_elsewhere_is_a_stranger_here(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     """A key of another session (another domain of the same doorkeeper) does not open this door."""
     mine, theirs, other = CurveKeys.fresh(), CurveKeys.fresh(), CurveKeys.fresh()
