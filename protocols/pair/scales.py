@@ -301,18 +301,28 @@ def _pointwise(name: str, bits: int, frac_out: int) -> Table:
     )
 
 
+def _end(bits: int, frac: int) -> float:
+    """Where tables with pieces from level 4 down end: one window of that level below 2^(bits-1).
+
+    Up to the very end the top window's alias would be expanded at every level, and the windows listed would reach from one
+    end of the ring to the other: 2^depth of them.
+    """
+    return 0.875 * 2.0 ** (bits - 1 - frac)
+
+
 def relu_table(bits: int, frac: int) -> Table:
-    """Exact ReLU: a payload on every level, knot at 0, leaves of one integer."""
+    """Exact ReLU for integers in [-2^(bits-1), 7/8 2^(bits-1)): a payload on every level, knot at 0, leaves of one integer."""
     return build(
-        relu, bits=bits, depth=bits, frac_in=frac, frac_out=frac, terms=dict.fromkeys(range(2, bits + 1), 2), classify=(), tolerance=0.0
+        relu, bits=bits, depth=bits, frac_in=frac, frac_out=frac, terms=dict.fromkeys(range(4, bits + 1), 2), classify=(), tolerance=0.0,
+        domain=(-(2.0 ** (bits - 1 - frac)), _end(bits, frac)),
     )  # fmt: skip
 
 
 def sign_table(bits: int) -> Table:
-    """Exact comparison [x >= 0] of an integer."""
+    """Exact comparison [x >= 0] of an integer in [-2^(bits-1), 7/8 2^(bits-1))."""
     return build(
         lambda x: (x >= 0).astype(np.float64), bits=bits, depth=bits, frac_in=0, frac_out=0,
-        terms=dict.fromkeys(range(2, bits + 1), 1), classify=(), tolerance=0.0,
+        terms=dict.fromkeys(range(4, bits + 1), 1), classify=(), tolerance=0.0, domain=(-(2.0 ** (bits - 1)), _end(bits, 0)),
     )  # fmt: skip
 
 
@@ -368,7 +378,7 @@ def _reciprocal(bits: int, low: float, frac_out: int) -> Table:
         tolerance=1.5e-4,
         relative=True,
         keep=11,
-        domain=(0.0, 2.0 ** (bits - 1 - FRAC_E)),  # below `low` held, not dropped
+        domain=(0.0, _end(bits, FRAC_E)),  # below `low` held, not dropped
     )
 
 
@@ -388,5 +398,5 @@ def _rsqrt(bits: int, leaf: int, log_squares: float, eps: float, frac_out: int, 
         tolerance=1e-4,
         relative=True,
         keep=11,
-        domain=(0.0, 2.0 ** (bits - 1)),  # below `low` held, not dropped
+        domain=(0.0, _end(bits, 0)),  # below `low` held, not dropped
     )
