@@ -1,6 +1,6 @@
 """Softmax and weighted sum in five rounds at any length, by a thermometer (DESIGN 5.6).
 
-Scores s at FRAC_IN bits in Z_2^n, |s| < 2^(n-2). Windows of W = 2^WINDOW; a row's scores lie in (u - 1, u + 1) W of window u.
+Scores s at FRAC_IN bits in Z_2^n, |s| < 2^(n-2) - W. Windows of W = 2^WINDOW; a score in (u - 1, u + 1) W is of window u.
 
     1. Open X = s + r mod 2^n. Each score's small tree (at the top bits of r mod 2^(n-1)) gives shares of the histogram of
        windows of its row, locally; its suffix sums c_k = #{u >= k} are shared mod 2^16.

@@ -1,0 +1,225 @@
+"""Softmax and attention against float64, at every shape: start 0, with a cache, RoPE, grouped queries, massive spreads."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pair_plans import GPT2, LLAMA, scales, smaller
+from tacit.protocols.base import Spec
+from tacit.protocols.pair.attention import Cache, MaskCache, attention, attention_cost, deal_attention, turns
+from tacit.protocols.pair.products import Causal, KeptRows, Rows
+from tacit.protocols.pair.scales import FRAC_E, FRAC_IN, FRAC_V, WINDOW, AttentionPlan
+from tacit.protocols.pair.softmax import deal_softmax, softmax, softmax_cost
+from tacit.protocols.plain.plain import Plain
+from three_parties import F64, Run, encode, run, shared
+
+SITE = "layers.0.attention"
+
+
+def weights_of(s: F64, causal: Causal) -> F64:
+    """Float64 softmax of scores (H, P): (H, T, S), 0 where not visible."""
+    wide = np.full((len(s), causal.rows, causal.total), -np.inf)
+    wide[:, causal.t, causal.s] = s
+    e = np.exp(wide - wide.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def softmax_bound(s: F64, v_max: float, plan: AttentionPlan, causal: Causal) -> float:
+    """With N terms, largest of them at least e^-4 after the shift: each exponential errs by the table's error and FRAC_E's
+    rounding (relative to the row's sum, once in the product and once in the sum), the reciprocal by 1.6e-4 relative, the
+    values and the lifted operands by an ulp of their scales."""
+    wide = np.full((len(s), causal.rows, causal.total), -np.inf)
+    wide[:, causal.t, causal.s] = s
+    relative = np.exp(wide - wide.max(-1, keepdims=True)).sum(-1)
+    reference = np.floor(wide.max(-1) * 2.0 ** (FRAC_IN - WINDOW)) + 2  # one window above the top one, or two
+    shift = np.exp(wide.max(-1) - reference * 2.0 ** (WINDOW - FRAC_IN))
+    total = relative * np.maximum(shift, np.exp(-4.0))
+    each = 1.03 * plan.exp.error + 2.0**-FRAC_E
+    visible = (wide > -np.inf).sum(-1)
+    spread = float((visible * each / total).max()) * 2 * v_max
+    lifted = 2.0**-plan.frac_g * float(total.max()) * v_max + 2.0**-plan.frac_o / float(total.min())
+    return spread + 1.6e-4 * v_max + 2.0 ** (1 - FRAC_V) + 2 * lifted
+
+
+def run_softmax(s: F64, v: F64, plan: AttentionPlan, start: int) -> Run:
+    """Scores (H, P), values (S, G, D): all value rows are masked and opened in one more round."""
+    causal = Causal.of(len(v) - start, start)
+    scores = shared(encode(s, FRAC_IN), FRAC_IN, plan.bits_s)
+    values = shared(encode(v, FRAC_V), FRAC_V, 64)
+
+    def peer(p: Any) -> Any:
+        kept = KeptRows.empty(plan.kv_heads, plan.head_size)
+        mask = p.mask(v.size).reshape(v.shape)
+        (opened,) = p.exchange([(values[p.role].share + mask, plan.bits_e)])
+        kept.append(opened, mask, p.role)
+        p.begin(1)
+        return softmax(p, scores[p.role], kept, plan, causal)
+
+    def deal(d: Any) -> None:
+        rows = Rows(plan.kv_heads, plan.head_size)
+        rows.append(d.mask(v.size).reshape(v.shape))
+        d.begin(1)
+        deal_softmax(d, plan, causal, rows.all)
+
+    return run(peer, deal)
+
+
+def check_softmax(s: F64, v: F64, plan: AttentionPlan, start: int) -> float:
+    causal = Causal.of(len(v) - start, start)
+    r = run_softmax(s, v, plan, start)
+    group = plan.heads // plan.kv_heads
+    want = np.einsum("hts,shd->thd", weights_of(np.rint(s * 4096) / 4096, causal), np.repeat(v, group, 1))
+    error = np.abs(r.value() - want.reshape(len(want), -1))
+    bound = softmax_bound(s, float(np.abs(v).max()), plan, causal)
+    assert error.max() <= bound, f"{error.max():.2e} over {bound:.2e}"
+    expected = softmax_cost(plan, plan.heads * causal.pairs, plan.heads * causal.rows, causal.total)
+    assert r.cost == expected
+    assert expected.rounds == 5
+    return float(error.max())
+
+
+PLAN = scales(smaller(LLAMA, heads=2, kv_heads=1), scores=30.0, row_max_low=-30.0).attention(SITE)
+TOP = 2.0 ** (PLAN.bits_s - 2 - FRAC_IN) - 2.0 ** (WINDOW - FRAC_IN) - 2.0**-FRAC_IN  # the largest score there may be
+
+
+@pytest.mark.parametrize(("rows", "start"), [(1, 0), (1, 1), (6, 0), (3, 9), (1, 40)])
+def test_softmax_of_random_scores(rows: int, start: int) -> None:
+    rng = np.random.default_rng(rows + start)
+    pairs = Causal.of(rows, start).pairs
+    v = rng.uniform(-4, 4, (rows + start, 1, PLAN.head_size))
+    assert check_softmax(rng.normal(0, 3, (2, pairs)), v, PLAN, start) < 4e-3
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [0.0] * 12,  # all equal
+        [TOP] + [-TOP] * 11,  # the widest spread there is
+        [-TOP] * 11 + [TOP],
+        [TOP] * 12,
+        [-29.0] * 12,  # a row whose maximum lies far down
+        [-29.0] + [-60.0] * 11,
+        [2.0, 2.0 - 2.0**-12, 2.0 + 2.0**-12, 0.0, -2.0, -2.0 - 2.0**-12] * 2,  # the thermometer's window ends
+        [4.0, 3.9999, -4.0, -4.0001, 6.0, 5.9999] * 2,
+        list(np.linspace(-60, 60, 12)),
+        [1.0, -60.0] * 6,
+    ],
+    ids=[
+        "equal",
+        "first wins",
+        "last wins",
+        "all top",
+        "all low",
+        "low wins",
+        "window ends",
+        "more ends",
+        "ramp",
+        "halves",
+    ],
+)
+def test_softmax_of_chosen_rows(row: list[float]) -> None:
+    rng = np.random.default_rng(8)
+    v = rng.uniform(-4, 4, (12, 1, PLAN.head_size))
+    check_softmax(np.array([row, row[::-1]]), v, PLAN, 11)
+
+
+def test_softmax_of_massive_random_spreads() -> None:
+    rng = np.random.default_rng(9)
+    rows = 16
+    pairs = Causal.of(rows, 0).pairs
+    s = np.clip(rng.standard_cauchy((2, pairs)) * 8, -60, 60)
+    s[:, np.cumsum(np.arange(rows))] = rng.uniform(-28, 60, (2, rows))  # no row's maximum below the calibrated lowest
+    check_softmax(s, rng.uniform(-4, 4, (rows, 1, PLAN.head_size)), PLAN, 0)
+
+
+def test_softmax_of_a_long_row() -> None:
+    """More scores than a count of 2^8: the zero tests' domain grows with the row."""
+    rng = np.random.default_rng(10)
+    v = rng.uniform(-4, 4, (400, 1, PLAN.head_size))
+    check_softmax(rng.normal(0, 2, (2, 400)), v, PLAN, 399)
+    check_softmax(np.zeros((2, 256)), v[:256], PLAN, 255)  # exactly 2^8 scores in the top window
+
+
+def attend(spec: Spec, steps: list[F64]) -> tuple[list[Run], list[F64], list[F64], AttentionPlan]:
+    """Several steps of one layer's attention: runs, what came out, float64."""
+    plan = scales(spec).attention(SITE)
+    frac = scales(spec).norm("layers.0.norm1").frac_out + scales(spec).weight
+    inputs = [shared(encode(x, frac), frac, 64) for x in steps]
+    at = np.cumsum([0] + [len(x) for x in steps])
+
+    def peer(p: Any) -> Any:
+        cache, out = Cache.empty(plan), []
+        for i, x in enumerate(inputs):
+            p.begin(i)
+            rows = len(steps[i])
+            turn = turns(spec.rope_theta, spec.head_size, rows, int(at[i]), plan.frac_turn) if spec.rope_theta else None
+            out.append((attention(p, x[p.role], plan, cache, int(at[i]), turn), p.counters))
+        return out
+
+    def deal(d: Any) -> Any:
+        cache, sent = MaskCache.empty(plan), []
+        for i, x in enumerate(steps):
+            d.begin(i)
+            deal_attention(d, plan, cache, len(x), int(at[i]))
+            d.flush()
+            sent.append(tuple(d.sent))
+        return sent
+
+    r = run(peer, deal)
+    oracle = Plain(spec, {})
+    cache = oracle.new_cache()[0]
+    got, want = [], []
+    for i, x in enumerate(steps):
+        (y0, c0), (y1, c1) = r.results[0][i], r.results[1][i]
+        cost = attention_cost(plan, len(x), int(at[i]))
+        for c in (c0, c1):
+            assert (c.rounds, c.online_bytes) == (cost.rounds, cost.online)
+        assert (c0.offline_bytes, c1.offline_bytes) == (cost.offline0, cost.offline1) == r.results[2][i]
+        got.append(((y0.share + y1.share).view(np.int64)) / 2.0**y0.frac)
+        want.append(oracle.attention(x, SITE, cache, int(at[i])))
+        assert cost.rounds == (7 if spec.rope_theta else 6)
+    return [r], got, want, plan
+
+
+KINDS = {
+    "llama, grouped queries": LLAMA,
+    "llama, one group": smaller(LLAMA, kv_heads=1),
+    "llama, as many groups as heads": smaller(LLAMA, kv_heads=4),
+    "gpt2": GPT2,
+    "gpt2, one head": smaller(GPT2, heads=1, kv_heads=1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_at_the_start_and_with_a_cache(kind: str) -> None:
+    """Scores err by D (|q| + |k|) ulps of q and k, at most 1.3e-2 nats here at worst and a tenth of it as a rule: beside
+    the softmax's own error, 4e-3 is the bound that values of up to 4 leave, 1e-3 what is seen."""
+    spec = KINDS[kind]
+    rng = np.random.default_rng(11)
+    steps = [np.clip(rng.normal(0, 0.9, (n, spec.qkv_width)), -4, 4) for n in (7, 1, 1, 3, 1)]
+    _, got, want, _ = attend(spec, steps)
+    for y, z in zip(got, want, strict=True):
+        assert np.abs(y - z).max() < 4e-3
+
+
+def test_attention_of_one_token() -> None:
+    """A row of one score: the weighted mean is the value itself."""
+    x = np.random.default_rng(12).normal(0, 1, (1, LLAMA.qkv_width))
+    _, got, want, _ = attend(LLAMA, [x])
+    assert np.abs(got[0] - want[0]).max() < 2e-3
+
+
+def test_rounds_do_not_depend_on_the_cache() -> None:
+    """10 and 400 cached tokens, counted and declared: 7 rounds; only bytes grow."""
+    spec = smaller(LLAMA, heads=1, kv_heads=1)
+    rng = np.random.default_rng(13)
+    longest = [np.clip(rng.normal(0, 0.7, (n, spec.qkv_width)), -4, 4) for n in (10, 1, 389, 1)]
+    _, got, want, plan = attend(spec, longest)  # counts each step's rounds, and that they are the declared ones
+    assert np.abs(got[1] - want[1]).max() < 4e-3
+    assert np.abs(got[3] - want[3]).max() < 4e-3
+    assert (
+        attention_cost(plan, 1, 10).rounds
+        == attention_cost(plan, 1, 400).rounds
+        == attention_cost(plan, 389, 11).rounds
+    )
+    assert attention_cost(plan, 1, 10).online < attention_cost(plan, 1, 400).online
