@@ -6,71 +6,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import msgpack
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from . import frames
+from .ends import Ends, LinkSettings, LinkStats
 from .errors import NetworkError, PeerError, PeerLost, TacitError
 from .frames import Field, FrameReader, FrameWriter, Head, Ledger, Message
 from .records import tidy
 
 Buffer = Any  # whatever exports C-contiguous memory: bytes, bytearray, memoryview, numpy array
-
-
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
-    """Times in seconds, sizes in bytes."""
-
-    timeout: float = 30.0  # how long receive and send wait unless told otherwise
-    opening_timeout: float = 10.0  # from socket to hello
-    window: int = 64 << 20  # how much may lie unread at the other side
-    max_body: int = 1 << 30
-    tick: float = 0.1  # how often a waiting link looks after its siblings
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """Who is at the two ends. Both sides must hold the same view of it, or the link does not open.
-
-    Roles: 0 and 1 compute, 2 dealer, 3 client. Ids: a peer's id, or for the client its CURVE key of this session.
-    """
-
-    session: bytes
-    own_role: int
-    own_id: str
-    remote_role: int
-    remote_id: str
-    remote_name: str
-    manifest_hash: str
-
-    def transcript(self) -> bytes:
-        """SHA-256 over all that both sides must agree on, the lower role first."""
-        ends = sorted(((self.own_role, self.own_id), (self.remote_role, self.remote_id)))
-        packed: bytes = msgpack.packb(["tacit link", frames.VERSION, self.session, ends, self.manifest_hash])
-        return hashlib.sha256(packed).digest()
-
-
-@dataclass(slots=True)
-class LinkStats:
-    """What went over a link since it opened. Bytes are headers and bodies, without hello, CURVE and TCP overhead."""
-
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    messages_sent: int = 0
-    messages_received: int = 0
-    waiting_seconds: float = 0.0  # blocked in receive
-    stalled_seconds: float = 0.0  # blocked in send, for want of credit
 
 
 class Circle:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 
-from .link import Buffer, Circle, Ends, Link, LinkSettings
+from .ends import Ends, LinkSettings
+from .link import Buffer, Circle, Link
 
 Part = tuple[bytes, bool]
 

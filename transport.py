@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import zmq
 
+from .ends import Ends, LinkSettings, LinkStats
 from .frames import Message
-from .link import Circle, Ends, Link, LinkSettings, LinkStats
+from .link import Circle, Link
 from .memlink import MemoryLink, memory_pair
 from .wire import CLIENT, Roster, Statement
 from .zmqlink import CurveKeys, ZmqLink, new_context

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from .ends import Ends, LinkSettings
 from .errors import NetworkError
 from .frames import MAX_HEADER, PART
-from .link import Buffer, Circle, Ends, Link, LinkSettings
+from .link import Buffer, Circle, Link
 
 HEARTBEAT_MS = 300
 HEARTBEAT_TIMEOUT_MS = 1000

@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
+from ..ends import LinkSettings
 from ..errors import ConfigError
-from ..link import LinkSettings
 from ..records import tidy
 from ..wire import Roster
 from ..zmqlink import new_context

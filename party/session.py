@@ -24,8 +24,9 @@ from typing import Any, Protocol
 
 import zmq
 
+from ..ends import Ends, LinkSettings
 from ..errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
-from ..link import Circle, Ends, LinkSettings
+from ..link import Circle
 from ..wire import (
     CLIENT,
     DEALER,
