@@ -125,7 +125,9 @@ class Sessions:
 
 def _check_length(request: SessionRequest, offer: ModelOffer) -> None:
     context = offer.summary.get("context")
-    if isinstance(context, int) and request.prompt_tokens + request.max_new_tokens > context:
+    if (
+        isinstance(context, int) and request.prompt_tokens + request.max_new_tokens - 1 > context
+    ):  # the last new token is never fed back
         raise UsageError(
             f"{request.prompt_tokens} prompt tokens and {request.max_new_tokens} new ones do not fit into the context "
             f"of {offer.name}, which is {context} tokens; shorten the prompt or ask for fewer"

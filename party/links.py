@@ -9,7 +9,9 @@ from ..link import Circle, Link
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What the client and the peers agreed on: tokens of the first step, and single-token steps after it at most."""
+    """What the client and the peers agreed on: tokens of the first step, and new tokens at most.
+
+    The last new token is never fed back, so a session takes at most max_new_tokens steps."""
 
     prompt_tokens: int
     max_new_tokens: int

@@ -20,6 +20,7 @@ from ..models.scales import calibrate, sample_sequences
 from ..protocols.base import Spec
 from ..protocols.pair.scales import Ranges, Scales, make_scales
 from ..protocols.pair.weights import Weights, prepare
+from .memory import keep_freed_memory
 
 RANGES_FORMAT = 1  # raise when calibration changes
 
@@ -43,6 +44,7 @@ def load_model(path: str) -> ServedModel:
     import torch
 
     torch.set_num_threads(1)  # a peer has a core; its sessions are its threads
+    keep_freed_memory()
     checkpoint = load_checkpoint(path)
     spec, folded = fold(checkpoint)
     ranges = calibrated(checkpoint, spec, folded)

@@ -27,8 +27,8 @@ I64 = npt.NDArray[np.int64]
 
 
 def dense_pairs(rows: U64) -> U64:
-    """Coefficients (U, 3) of windows in order -> `Cover.dense`."""
-    padded = np.concatenate([rows, np.zeros((len(rows), 1), np.uint64)], 1)[::-1]
+    """Coefficients (pieces, 3) -> `Cover.dense`."""
+    padded = np.concatenate([rows, np.zeros((len(rows), 1), np.uint64)], 1)
     return np.ascontiguousarray(np.stack([padded[:, r : r + 2] for r in range(3)]))
 
 
@@ -44,11 +44,11 @@ class Cover:
     low: I64  # (depth + 1,) first window listed; windows outside the list are ZERO
     offset: I64  # (depth + 1,) where the level's list starts in `actions`
     length: I64  # (depth + 1,)
-    actions: I64  # EXPAND, ZERO or a row of `coefficients`
+    actions: I64  # EXPAND, ZERO or a row of `coefficients`; a level's rows run from its highest window down
     terms: I64  # (depth + 1,) degree + 1 of the level's pieces, 0 where the level has no payload
     kept: I64  # (depth + 1,) q: bits of v kept at the level
     coefficients: U64  # (pieces, 3), two's complement at the gate's output scale
-    dense: U64  # (3, leaf windows, 2) coefficient pairs (c_r, c_r+1) of dense leaves from the highest window down, or empty
+    dense: U64  # (3, pieces, 2) the same as pairs (c_r, c_r+1), for the vector kernels
     width: int  # most nodes of one tree alive at once, for buffers
 
     def words(self, fused: int) -> I64:

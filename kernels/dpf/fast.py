@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from .aes import mmo
-from .vector import grow16, leaf16_1, leaf16_2, leaf16_3
+from .vector import grow16, leaf4, leaf16_1, leaf16_2, leaf16_3
 
 
 @njit(nogil=True, cache=True)
@@ -101,48 +101,53 @@ def _grow(s, s2, cwx, groups, per, tree_of, cw, base, level, tree):
 
 @njit(nogil=True, cache=True)
 def _leaves(s, first, per, d1, fused, row, dense, pcw, convert, v, acc, out):
-    """out (fused,) += the dense leaves s[first : first + per] of one tree, per a multiple of 16; `row` is the first leaf's."""
+    """out (fused,) += the dense leaves s[first : first + per] of one tree, per a multiple of 16 (4 for fused products); `row` is the first leaf's."""
     leaves, keys = np.uint64(s.ctypes.data), np.uint64(convert.ctypes.data)
     table, sums = np.uint64(dense.ctypes.data), np.uint64(acc.ctypes.data)
     words = np.uint64(pcw.ctypes.data)
     stride = np.uint64(16 * dense.shape[1])
-    for f in range(fused if d1 == 2 else 1):
-        for i in range(24):
+    if d1 == 2 and fused == 3:
+        for i in range(48):
             acc[i] = 0
-        block = np.uint64(f)
-        for start in range(0, per, 16):
-            at = leaves + np.uint64(16 * (first + start))
-            coef = table + np.uint64(16 * (row + start))
-            if d1 == 3:
-                leaf16_3(at, np.uint64(0), words, keys, coef, stride, sums)
-            elif d1 == 2:
-                leaf16_2(at, block, words + np.uint64(16) * block, keys, coef, stride, sums)
-            else:
-                leaf16_1(at, np.uint64(0), words, keys, coef, stride, sums)
-        for lane in range(0, 8, 2):
-            # even lanes: sums of c_r w_0; odd lanes: c_(r+1) w_1 = c_(r+1) (-rho)
-            out[f] += (
-                acc[lane]
-                + v * (acc[8 + lane] + v * acc[16 + lane])
-                + acc[lane + 1]
-                + np.uint64(2) * v * acc[8 + lane + 1]
+        for start in range(0, per, 4):
+            leaf4(
+                leaves + np.uint64(16 * (first + start)),
+                words,
+                keys,
+                table + np.uint64(16 * (row + start)),
+                stride,
+                sums,
             )
-        if d1 == 3:
-            for i in range(8):
-                acc[i] = 0
-            for start in range(0, per, 16):
-                at = leaves + np.uint64(16 * (first + start))
-                leaf16_1(
-                    at,
-                    np.uint64(1),
-                    words + np.uint64(16),
-                    keys,
-                    table + np.uint64(2) * stride + np.uint64(16 * (row + start)),
-                    stride,
-                    sums,
-                )
+        for f in range(3):
+            i = 16 * f
             for lane in range(0, 8, 2):
-                out[f] += acc[lane]
+                out[f] += acc[i + lane] + v * acc[i + 8 + lane] + acc[i + lane + 1]
+        return
+    for i in range(24):
+        acc[i] = 0
+    zero = np.uint64(0)
+    for start in range(0, per, 16):
+        at = leaves + np.uint64(16 * (first + start))
+        coef = table + np.uint64(16 * (row + start))
+        if d1 == 3:
+            leaf16_3(at, zero, words, keys, coef, stride, sums)
+        elif d1 == 2:
+            leaf16_2(at, zero, words, keys, coef, stride, sums)
+        else:
+            leaf16_1(at, zero, words, keys, coef, stride, sums)
+    for lane in range(0, 8, 2):
+        # even lanes: sums of c_r w_0; odd lanes: of c_(r+1) w_1 = c_(r+1) (-rho)
+        odd = lane + 1
+        out[0] += acc[lane] + v * (acc[8 + lane] + v * acc[16 + lane]) + acc[odd] + np.uint64(2) * v * acc[8 + odd]
+    if d1 == 3:  # the second block holds rho^2 alone, times c_2
+        for i in range(8):
+            acc[i] = 0
+        for start in range(0, per, 16):
+            coef = table + np.uint64(2) * stride + np.uint64(16 * (row + start))
+            at = leaves + np.uint64(16 * (first + start))
+            leaf16_1(at, np.uint64(1), words + np.uint64(16), keys, coef, stride, sums)
+        for lane in range(0, 8, 2):
+            out[0] += acc[lane]
 
 
 @njit(nogil=True, cache=True)
@@ -191,7 +196,7 @@ def cover(
     pa = np.empty(size, np.int64)
     pads = np.empty((5, size, 2), np.uint64)
     acc = np.empty((tile, fused), np.uint64)
-    lanes = np.empty(24, np.uint64)
+    lanes = np.empty(48, np.uint64)
     for base in range(0, len(x), tile):
         m = min(tile, len(x) - base)
         for i in range(m):
@@ -218,7 +223,7 @@ def cover(
             lo, off, end = low[level], offset[level], length[level]
             if classify[level] == 2:
                 count = groups * per
-                vectors = per % 16 == 0 and (d1 == 2 or fused == 1)
+                vectors = (per % 16 == 0 and fused == 1) or (per % 4 == 0 and fused == 3 and d1 == 2)
                 if not vectors:
                     for b in range(words[level] // 2):
                         for i in range(count):
@@ -235,17 +240,16 @@ def cover(
                     u = (
                         np.int64((x[base + e] >> shift) - (node[k] << np.uint64(gap))) << np.int64(64 - level)
                     ) >> np.int64(64 - level)
-                    row = np.int64(actions[off]) + u - lo
+                    row = np.int64(actions[off]) - (u - lo)  # the next leaf's window is one lower, its row one higher
                     first = k * per
                     if vectors:
-                        high = lo + end - 1 - u
                         _leaves(
                             s,
                             first,
                             per,
                             d1,
                             fused,
-                            high,
+                            row,
                             dense,
                             pcw[base + e, at : at + words[level]],
                             convert,
@@ -263,7 +267,7 @@ def cover(
                         if d1 == 1:
                             for j in range(per):
                                 t = np.uint64(0) - (s[first + j, 0] & one)
-                                m00 += coefficients[row - j, 0] * (pads[b0, first + j, h0] + (k0 & t))
+                                m00 += coefficients[row + j, 0] * (pads[b0, first + j, h0] + (k0 & t))
                         elif d1 == 2:
                             k1 = pcw[base + e, at + p + 1]
                             b1, h1 = (p + 1) >> 1, (p + 1) & 1
@@ -271,9 +275,9 @@ def cover(
                                 t = np.uint64(0) - (s[first + j, 0] & one)
                                 w0 = pads[b0, first + j, h0] + (k0 & t)
                                 w1 = pads[b1, first + j, h1] + (k1 & t)
-                                m00 += coefficients[row - j, 0] * w0
-                                m10 += coefficients[row - j, 1] * w0
-                                m11 += coefficients[row - j, 1] * w1
+                                m00 += coefficients[row + j, 0] * w0
+                                m10 += coefficients[row + j, 1] * w0
+                                m11 += coefficients[row + j, 1] * w1
                         else:
                             k1, k2 = pcw[base + e, at + p + 1], pcw[base + e, at + p + 2]
                             b1, h1 = (p + 1) >> 1, (p + 1) & 1
@@ -283,8 +287,8 @@ def cover(
                                 w0 = pads[b0, first + j, h0] + (k0 & t)
                                 w1 = pads[b1, first + j, h1] + (k1 & t)
                                 w2 = pads[b2, first + j, h2] + (k2 & t)
-                                c1, c2 = coefficients[row - j, 1], coefficients[row - j, 2]
-                                m00 += coefficients[row - j, 0] * w0
+                                c1, c2 = coefficients[row + j, 1], coefficients[row + j, 2]
+                                m00 += coefficients[row + j, 0] * w0
                                 m10 += c1 * w0
                                 m20 += c2 * w0
                                 m11 += c1 * w1
@@ -300,6 +304,17 @@ def cover(
                 e = tree_of[k]
                 first_node = node[k] << np.uint64(gap)
                 u0 = np.int64((x[base + e] >> shift) - first_node)
+                if per == 4 and d1 == 2 and fused == 3:  # four neighbours that are all pieces: in vectors
+                    row = ((u0 << wrap) >> wrap) - lo
+                    if 3 <= row < end and actions[off + row] >= 0 and actions[off + row - 3] == actions[off + row] + 3:
+                        v = x[base + e] & ((one << np.uint64(w)) - one)
+                        if w >= q:
+                            v >>= np.uint64(w - q)
+                        else:
+                            v <<= np.uint64(q - w)
+                        mine = pcw[base + e, at : at + words[level]]
+                        _leaves(s, k * per, per, d1, fused, actions[off + row], dense, mine, convert, v, lanes, acc[e])
+                        continue
                 for j in range(per):
                     row = (((u0 - j) << wrap) >> wrap) - lo  # signed, `level` bits
                     a = np.int64(-2)

@@ -79,7 +79,6 @@ def build(
     actions: list[npt.NDArray[np.int64]] = []
     pieces: list[npt.NDArray[np.uint64]] = []
     count, worst, start, piece_count = 1, 0.0, 0, 0
-    pairs = np.zeros((3, 0, 2), np.uint64)
     width = 2
     alive, previous = np.array([0], np.int64), 0
     for level in levels:
@@ -110,9 +109,9 @@ def build(
             c, err = _fit(f, u[todo], window, terms[level], int(kept[level]), frac_out, relative)
             good = (err <= tolerance) if level < depth else np.ones(len(err), bool)
             where = np.flatnonzero(todo)[good]
-            action[where] = piece_count + np.arange(len(where))
+            action[where[::-1]] = piece_count + np.arange(len(where))  # neighbouring nodes have falling windows
             piece_count += len(where)
-            pieces.append(c[good])
+            pieces.append(c[good][::-1])
             worst = max(worst, float(err[good].max(initial=0.0)))
         low[level], offset[level], length[level] = (u[0] if len(u) else 0), start, len(u)
         if len(u) and int(u[-1] - u[0]) + 1 != len(u):  # fill holes so that a list is one stretch of windows
@@ -132,11 +131,10 @@ def build(
                 dense = np.zeros((highest - lowest + 1, 3), np.uint64)
                 listed = np.flatnonzero(action >= 0)
                 mine = action[listed] - (piece_count - len(pieces[-1]))
-                dense[listed + int(low[level]) - lowest] = pieces[-1][mine]
-                action = piece_count - len(pieces[-1]) + np.arange(len(dense))
+                dense[highest - (listed + int(low[level]))] = pieces[-1][mine]
+                action = piece_count - len(pieces[-1]) + np.arange(len(dense))[::-1]
                 piece_count += len(dense) - len(pieces[-1])
                 pieces[-1] = dense
-                pairs = dense_pairs(dense)
                 classified[level], low[level], length[level] = 2, lowest, len(dense)
         actions.append(action)
         start += len(action)
@@ -155,7 +153,7 @@ def build(
         term_count,
         kept,
         coefficients,
-        pairs,
+        dense_pairs(coefficients),
         width,
     )
     return Table(cover, frac_in, frac_out, worst)
