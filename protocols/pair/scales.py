@@ -251,7 +251,8 @@ def _activation(site: str, spec: Spec, seen: Mapping[str, float], room: int) -> 
     frac_table = min(32, room)
     if frac_table < 28:
         raise ModelError(f"{site}: {room} fraction bits are left for the activation, 28 are needed")
-    return ActivationPlan(_pointwise(spec.activation, bits, frac_table), None, 0, min(18, frac_table))
+    table = _pointwise(spec.activation, bits, frac_table)
+    return ActivationPlan(table, None, 0, min(18, table.frac_out))
 
 
 def silu(x: F64) -> F64:

@@ -157,7 +157,10 @@ PLANTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], tuple[str, ...]]] = 
     "mask short by 2 bits": (lambda m: low(m, 38), ("lift, 40 bits",)),
     "mask short by 1 bit": (lambda m: low(m, 19), ("lift, 20 bits",)),
     "low bit of the mask is 0": (lambda m: m & ~np.uint64(1), tuple(GATES)),
-    "one bit of the mask leans to 0": (lambda m: m & (words(len(m)) | words(len(m)) | ~np.uint64(1)), ("lift, 40 bits", "table")),
+    "one bit of the mask leans to 0": (
+        lambda m: m & (words(len(m)) | words(len(m)) | ~np.uint64(1)),
+        ("lift, 40 bits", "table"),
+    ),
     "no mask": (lambda m: np.zeros_like(m), tuple(GATES)),
 }
 
