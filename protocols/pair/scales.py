@@ -284,8 +284,8 @@ FUNCTIONS: Mapping[str, Function] = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu
 @lru_cache(maxsize=64)
 def _pointwise(name: str, bits: int, frac_out: int) -> Table:
     """An activation whose output leaves room for later drops: degree 2 on windows of 1/4, two levels for the tails."""
-    if name == "relu":  # exact at the input's scale: a coarser output would be a table of its own
-        return relu_table(bits, FRAC_IN)
+    if name == "relu":  # exact, at the scale the others are dropped to
+        return relu_table(bits, FRAC_IN, min(18, frac_out))
     depth = bits - 10
     coarse = max(2, depth - 4)  # windows of 4
     edge = 2.0 ** (bits - 1 - FRAC_IN) - 2.0 ** (bits - coarse - FRAC_IN)
@@ -311,10 +311,10 @@ def _end(bits: int, frac: int) -> float:
     return 0.875 * 2.0 ** (bits - 1 - frac)
 
 
-def relu_table(bits: int, frac: int) -> Table:
-    """Exact ReLU for integers in [-2^(bits-1), 7/8 2^(bits-1)): a payload on every level, knot at 0, leaves of one integer."""
+def relu_table(bits: int, frac: int, frac_out: int) -> Table:
+    """Exact ReLU for integers in [-2^(bits-1), 7/8 2^(bits-1)), frac_out >= frac: knot at 0, leaves of one integer."""
     return build(
-        relu, bits=bits, depth=bits, frac_in=frac, frac_out=frac, terms=dict.fromkeys(range(4, bits + 1), 2), classify=(), tolerance=0.0,
+        relu, bits=bits, depth=bits, frac_in=frac, frac_out=frac_out, terms=dict.fromkeys(range(4, bits + 1), 2), classify=(), tolerance=0.0,
         domain=(-(2.0 ** (bits - 1 - frac)), _end(bits, frac)),
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ def tables() -> dict[str, Table]:
             lambda z: np.exp(np.minimum(z, 1.0)), bits=20, depth=11, frac_in=12, frac_out=36, terms={11: 3},
             classify=(4, 6, 8), tolerance=4e-6, domain=(-128.0, 0.0),
         ),
-        "every level": relu_table(16, 4),
+        "every level": relu_table(16, 4, 4),
         "geometric, cut": build(
             lambda s: 1 / np.maximum(s, 2.0**-9), bits=30, depth=22, frac_in=20, frac_out=46, terms=dict.fromkeys(range(4, 23), 3),
             classify=(), tolerance=1.5e-4, relative=True, keep=11, domain=(0.0, 0.875 * 2.0**9),

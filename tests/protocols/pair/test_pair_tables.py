@@ -105,7 +105,7 @@ def test_geometric_tables_stay_within_their_relative_error(name: str) -> None:
 @cache
 def exact_table(kind: str, bits: int) -> tuple[Table, Callable[[np.ndarray], np.ndarray]]:
     if kind == "relu":
-        return relu_table(bits, 3), lambda x: np.maximum(x, 0) / 8
+        return relu_table(bits, 3, 9 if bits < 32 else 3), lambda x: np.maximum(x, 0) / 8
     return sign_table(bits), lambda x: (x >= 0).astype(float)
 
 
@@ -224,7 +224,7 @@ def test_tables_of_any_range_stay_small() -> None:
     tables = [
         wide.norm("norm").table,
         wide.attention("layers.0.attention").reciprocal,
-        relu_table(40, 3),
+        relu_table(40, 3, 3),
         sign_table(40),
     ]
     for table in tables:
