@@ -100,54 +100,59 @@ def _grow(s, s2, cwx, groups, per, tree_of, cw, base, level, tree):
 
 
 @njit(nogil=True, cache=True)
-def _leaves(s, first, per, d1, fused, row, dense, pcw, convert, v, acc, out):
-    """out (fused,) += the dense leaves s[first : first + per] of one tree, per a multiple of 16 (4 for fused products); `row` is the first leaf's."""
-    leaves, keys = np.uint64(s.ctypes.data), np.uint64(convert.ctypes.data)
-    table, sums = np.uint64(dense.ctypes.data), np.uint64(acc.ctypes.data)
-    words = np.uint64(pcw.ctypes.data)
+def _leaves(s, first, per, d1, fused, row, dense, pcw, convert, acc):
+    """acc += sums of coefficients times words of the leaves s[first : first + per] of one tree, `row` the first leaf's.
+
+    per is a multiple of 16, or of 4 for products with three factors. `_flush` makes the tree's value of it.
+    """
+    leaves, keys = np.uint64(s.ctypes.data) + np.uint64(16 * first), np.uint64(convert.ctypes.data)
     stride = np.uint64(16 * dense.shape[1])
-    if d1 == 2 and fused == 3:
-        for i in range(48):
-            acc[i] = 0
+    coef, sums = np.uint64(dense.ctypes.data) + np.uint64(16 * row), np.uint64(acc.ctypes.data)
+    words = np.uint64(pcw.ctypes.data)
+    if fused == 3:
         for start in range(0, per, 4):
-            leaf4(
-                leaves + np.uint64(16 * (first + start)),
-                words,
-                keys,
-                table + np.uint64(16 * (row + start)),
-                stride,
-                sums,
-            )
-        for f in range(3):
-            i = 16 * f
-            for lane in range(0, 8, 2):
-                out[f] += acc[i + lane] + v * acc[i + 8 + lane] + acc[i + lane + 1]
+            step = np.uint64(16 * start)
+            leaf4(leaves + step, words, keys, coef + step, stride, sums)
         return
-    for i in range(24):
-        acc[i] = 0
     zero = np.uint64(0)
     for start in range(0, per, 16):
-        at = leaves + np.uint64(16 * (first + start))
-        coef = table + np.uint64(16 * (row + start))
-        if d1 == 3:
-            leaf16_3(at, zero, words, keys, coef, stride, sums)
+        step = np.uint64(16 * start)
+        if d1 == 3:  # the second block holds rho^2 alone, times c_2
+            leaf16_3(leaves + step, zero, words, keys, coef + step, stride, sums)
+            last = coef + step + np.uint64(2) * stride
+            leaf16_1(leaves + step, np.uint64(1), words + np.uint64(16), keys, last, stride, sums + np.uint64(192))
         elif d1 == 2:
-            leaf16_2(at, zero, words, keys, coef, stride, sums)
+            leaf16_2(leaves + step, zero, words, keys, coef + step, stride, sums)
         else:
-            leaf16_1(at, zero, words, keys, coef, stride, sums)
-    for lane in range(0, 8, 2):
-        # even lanes: sums of c_r w_0; odd lanes: of c_(r+1) w_1 = c_(r+1) (-rho)
-        odd = lane + 1
-        out[0] += acc[lane] + v * (acc[8 + lane] + v * acc[16 + lane]) + acc[odd] + np.uint64(2) * v * acc[8 + odd]
-    if d1 == 3:  # the second block holds rho^2 alone, times c_2
-        for i in range(8):
-            acc[i] = 0
-        for start in range(0, per, 16):
-            coef = table + np.uint64(2) * stride + np.uint64(16 * (row + start))
-            at = leaves + np.uint64(16 * (first + start))
-            leaf16_1(at, np.uint64(1), words + np.uint64(16), keys, coef, stride, sums)
-        for lane in range(0, 8, 2):
-            out[0] += acc[lane]
+            leaf16_1(leaves + step, zero, words, keys, coef + step, stride, sums)
+
+
+@njit(nogil=True, cache=True)
+def _flush(acc, d1, fused, v, out):
+    """out (fused,) += the polynomials' values from the sums of `_leaves`, the powers of the public v put in; clears acc."""
+    two = np.uint64(2)
+    for f in range(fused):
+        i = 16 * f
+        m00, m10, m20 = np.uint64(0), np.uint64(0), np.uint64(0)
+        m11, m21, m22 = np.uint64(0), np.uint64(0), np.uint64(0)
+        for lane in range(0, 8, 2):  # even lanes: sums of c_r w_0; odd lanes: of c_(r+1) w_1 = c_(r+1) (-rho)
+            m00 += acc[i + lane]
+            m11 += acc[i + lane + 1]
+            m10 += acc[i + 8 + lane]
+            m21 += acc[i + 9 + lane]
+            if d1 == 3:
+                m20 += acc[16 + lane]
+                m22 += acc[24 + lane]
+        out[f] += m00 + v * (m10 + v * m20) + m11 + two * v * m21 + m22
+    for i in range(48):
+        acc[i] = 0
+
+
+@njit(nogil=True, cache=True)
+def _kept(x, w, q):
+    """The top q of the low w bits of x (shifted up where w < q): the public part of v."""
+    v = x & ((np.uint64(1) << np.uint64(w)) - np.uint64(1))
+    return v >> np.uint64(w - q) if w >= q else v << np.uint64(q - w)
 
 
 @njit(nogil=True, cache=True)
@@ -196,7 +201,9 @@ def cover(
     pa = np.empty(size, np.int64)
     pads = np.empty((5, size, 2), np.uint64)
     acc = np.empty((tile, fused), np.uint64)
-    lanes = np.empty(48, np.uint64)
+    lanes = _aligned(24).reshape(48)
+    for i in range(48):
+        lanes[i] = 0
     for base in range(0, len(x), tile):
         m = min(tile, len(x) - base)
         for i in range(m):
@@ -218,102 +225,44 @@ def cover(
             per = 1 << gap
             shift = np.uint64(n - level)
             d1 = terms[level]
+            fours = fused == 3 and d1 == 2
             w = n - level
             q = kept[level]
             lo, off, end = low[level], offset[level], length[level]
-            if classify[level] == 2:
-                count = groups * per
-                vectors = (per % 16 == 0 and fused == 1) or (per % 4 == 0 and fused == 3 and d1 == 2)
-                if not vectors:
-                    for b in range(words[level] // 2):
-                        for i in range(count):
-                            ps[i, 0] = s[i, 0] ^ s[i, 1] ^ np.uint64(b)
-                            ps[i, 1] = s[i, 0]
-                        mmo(ps, pads[b], count, convert)
+            wrap = np.int64(64 - level)
+            current = np.int64(-1)  # the tree whose leaves are being added up in `lanes`
+            v = np.uint64(0)
+            dense_leaves = classify[level] == 2 and ((per % 16 == 0 and fused == 1) or (per % 4 == 0 and fours))
+            if dense_leaves:
                 for k in range(groups):
                     e = tree_of[k]
-                    v = x[base + e] & ((one << np.uint64(w)) - one)
-                    if w >= q:
-                        v >>= np.uint64(w - q)
-                    else:
-                        v <<= np.uint64(q - w)
-                    u = (
-                        np.int64((x[base + e] >> shift) - (node[k] << np.uint64(gap))) << np.int64(64 - level)
-                    ) >> np.int64(64 - level)
+                    if e != current:
+                        if current >= 0:
+                            _flush(lanes, d1, fused, v, acc[current])
+                        current = e
+                        v = _kept(x[base + e], w, q)
+                    u = (np.int64((x[base + e] >> shift) - (node[k] << np.uint64(gap))) << wrap) >> wrap
                     row = np.int64(actions[off]) - (u - lo)  # the next leaf's window is one lower, its row one higher
-                    first = k * per
-                    if vectors:
-                        _leaves(
-                            s,
-                            first,
-                            per,
-                            d1,
-                            fused,
-                            row,
-                            dense,
-                            pcw[base + e, at : at + words[level]],
-                            convert,
-                            v,
-                            lanes,
-                            acc[e],
-                        )
-                        continue
-                    for f in range(fused):
-                        p = f * d1
-                        k0 = pcw[base + e, at + p]
-                        b0, h0 = p >> 1, p & 1
-                        m00, m10, m20 = np.uint64(0), np.uint64(0), np.uint64(0)
-                        m11, m21, m22 = np.uint64(0), np.uint64(0), np.uint64(0)
-                        if d1 == 1:
-                            for j in range(per):
-                                t = np.uint64(0) - (s[first + j, 0] & one)
-                                m00 += coefficients[row + j, 0] * (pads[b0, first + j, h0] + (k0 & t))
-                        elif d1 == 2:
-                            k1 = pcw[base + e, at + p + 1]
-                            b1, h1 = (p + 1) >> 1, (p + 1) & 1
-                            for j in range(per):
-                                t = np.uint64(0) - (s[first + j, 0] & one)
-                                w0 = pads[b0, first + j, h0] + (k0 & t)
-                                w1 = pads[b1, first + j, h1] + (k1 & t)
-                                m00 += coefficients[row + j, 0] * w0
-                                m10 += coefficients[row + j, 1] * w0
-                                m11 += coefficients[row + j, 1] * w1
-                        else:
-                            k1, k2 = pcw[base + e, at + p + 1], pcw[base + e, at + p + 2]
-                            b1, h1 = (p + 1) >> 1, (p + 1) & 1
-                            b2, h2 = (p + 2) >> 1, (p + 2) & 1
-                            for j in range(per):
-                                t = np.uint64(0) - (s[first + j, 0] & one)
-                                w0 = pads[b0, first + j, h0] + (k0 & t)
-                                w1 = pads[b1, first + j, h1] + (k1 & t)
-                                w2 = pads[b2, first + j, h2] + (k2 & t)
-                                c1, c2 = coefficients[row + j, 1], coefficients[row + j, 2]
-                                m00 += coefficients[row + j, 0] * w0
-                                m10 += c1 * w0
-                                m20 += c2 * w0
-                                m11 += c1 * w1
-                                m21 += c2 * w1
-                                m22 += c2 * w2
-                        # sum of c_a times the binomials of (v - rho)^a, powers of the public v taken out
-                        acc[e, f] += m00 + v * (m10 + v * m20) + m11 + np.uint64(2) * v * m21 + m22
+                    mine = pcw[base + e, at : at + words[level]]
+                    _leaves(s, k * per, per, d1, fused, row, dense, mine, convert, lanes)
+                _flush(lanes, d1, fused, v, acc[current])
                 break
             k2 = 0
             c = 0
-            wrap = np.int64(64 - level)
             for k in range(groups):
                 e = tree_of[k]
                 first_node = node[k] << np.uint64(gap)
                 u0 = np.int64((x[base + e] >> shift) - first_node)
-                if per == 4 and d1 == 2 and fused == 3:  # four neighbours that are all pieces: in vectors
+                if per == 4 and fours:  # four neighbours that are all pieces: in vectors
                     row = ((u0 << wrap) >> wrap) - lo
                     if 3 <= row < end and actions[off + row] >= 0 and actions[off + row - 3] == actions[off + row] + 3:
-                        v = x[base + e] & ((one << np.uint64(w)) - one)
-                        if w >= q:
-                            v >>= np.uint64(w - q)
-                        else:
-                            v <<= np.uint64(q - w)
+                        if e != current:
+                            if current >= 0:
+                                _flush(lanes, d1, fused, v, acc[current])
+                            current = e
+                            v = _kept(x[base + e], w, q)
                         mine = pcw[base + e, at : at + words[level]]
-                        _leaves(s, k * per, per, d1, fused, actions[off + row], dense, mine, convert, v, lanes, acc[e])
+                        _leaves(s, k * per, per, d1, fused, actions[off + row], dense, mine, convert, lanes)
                         continue
                 for j in range(per):
                     row = (((u0 - j) << wrap) >> wrap) - lo  # signed, `level` bits
@@ -333,6 +282,8 @@ def cover(
                         pt[c] = e
                         pa[c] = a
                         c += 1
+            if current >= 0:
+                _flush(lanes, d1, fused, v, acc[current])
             if c > 0:
                 for b in range(words[level] // 2):
                     for i in range(c):
@@ -341,11 +292,7 @@ def cover(
                     mmo(sg, pads[b], c, convert)
                 for i in range(c):
                     e = pt[i]
-                    v = x[base + e] & ((one << np.uint64(w)) - one)
-                    if w >= q:
-                        v >>= np.uint64(w - q)
-                    else:
-                        v <<= np.uint64(q - w)
+                    v = _kept(x[base + e], w, q)
                     t = np.uint64(0) - (ps[i, 0] & one)
                     a = pa[i]
                     # P_u(v_X - rho) = e0 + e1 (-rho) + c2 rho^2, a Taylor shift by the public part

@@ -314,8 +314,8 @@ def _end(bits: int, frac: int) -> float:
 def relu_table(bits: int, frac: int, frac_out: int) -> Table:
     """Exact ReLU for integers in [-2^(bits-1), 7/8 2^(bits-1)), frac_out >= frac: knot at 0, leaves of one integer."""
     return build(
-        relu, bits=bits, depth=bits, frac_in=frac, frac_out=frac_out, terms=dict.fromkeys(range(4, bits + 1), 2), classify=(), tolerance=0.0,
-        domain=(-(2.0 ** (bits - 1 - frac)), _end(bits, frac)),
+        relu, bits=bits, depth=bits, frac_in=frac, frac_out=frac_out, terms=dict.fromkeys(range(4, bits + 1), 2), classify=(),
+        tolerance=0.0, domain=(-(2.0 ** (bits - 1 - frac)), _end(bits, frac)),
     )  # fmt: skip
 
 
@@ -339,7 +339,7 @@ def _gated(name: str, bits: int, frac_out: int) -> Table:
         depth=depth,
         frac_in=FRAC_IN,
         frac_out=frac_out,
-        terms={coarse: 2, depth - 4: 2, depth - 2: 2, depth: 2},
+        terms={max(2, depth - 9): 2, coarse: 2, depth - 4: 2, depth - 2: 2, depth: 2},
         classify=(),
         tolerance=1.6e-4,
         domain=(-edge, edge),
