@@ -1,0 +1,360 @@
+"""The engines of a session in four threads over in-memory links: two compute peers, the dealer, and a client of ours."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tacit.errors import PeerError, TacitError
+from tacit.kernels.dpf.hashing import tree_keys
+from tacit.kernels.dpf.keygen import one_hot_key_bytes, one_hot_keys
+from tacit.kernels.dpf.trees import make_trees
+from tacit.models.decoder import forward
+from tacit.models.scales import plan
+from tacit.party.engine import AHEAD_STEPS, expand_keys, serve_compute, serve_dealer, window
+from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits
+from tacit.party.served import ServedModel
+from tacit.protocols.base import Spec
+from tacit.protocols.pair.weights import prepare
+from tacit.protocols.plain.plain import Plain
+from tacit.protocols.trace.trace import Trace
+from tacit.transport import Circle, Ends, Link, LinkSettings, memory_pair
+
+SPEC = Spec("llama", 2, 2, 1, 8, 16, 24, 40, 24, 1e-5, "silu", 10000.0)
+PROMPT = [3, 1, 4, 1, 5]
+
+
+@dataclass(frozen=True)
+class Toy:
+    served: ServedModel
+    folded: dict[str, NDArray[np.float64]]
+
+    def greedy(self, prompt: list[int], count: int) -> tuple[list[int], list[NDArray[np.float64]]]:
+        """Tokens and logits in the clear."""
+        oracle = Plain(SPEC, self.folded)
+        caches, ids, logits = oracle.new_cache(), list(prompt), []
+        new = ids
+        for _ in range(count):
+            logits.append(forward(oracle, SPEC, new, caches, len(ids) - len(new))[-1])
+            new = [int(logits[-1].argmax())]
+            ids = ids + new
+        return ids[len(prompt) :], logits
+
+
+@pytest.fixture(scope="module")
+def toy() -> Toy:
+    rng = np.random.default_rng(6)  # weights are no secret
+    c = SPEC.width
+
+    def matrix(rows: int, columns: int, gain: float = 1.0) -> NDArray[np.float64]:
+        return rng.normal(0, gain / np.sqrt(rows), (rows, columns))
+
+    w = {"embed": rng.normal(0, 0.7, (SPEC.vocab, c)), "head.weight": matrix(c, SPEC.vocab, 3.0)}
+    for i in range(SPEC.layers):
+        w[f"layers.{i}.qkv.weight"] = matrix(c, SPEC.qkv_width, 0.7)
+        w[f"layers.{i}.out.weight"] = matrix(SPEC.heads * SPEC.head_size, c)
+        w[f"layers.{i}.gate_up.weight"] = matrix(c, 2 * SPEC.hidden)
+        w[f"layers.{i}.down.weight"] = matrix(SPEC.hidden, c)
+    check = plan(SPEC, w, None, "toy")
+    served = ServedModel("toy", SPEC, check.scales, prepare(SPEC, check.scales, w), b"", "00" * 32, None, {})
+    return Toy(served, w)
+
+
+@dataclass
+class Session:
+    """Four threads' worth of links, the client's two ends of theirs, and what each engine did."""
+
+    id: bytes
+    client: tuple[Link, Link]
+    errors: dict[int, BaseException] = field(default_factory=dict)
+    heard: dict[str, list[tuple[str, dict[str, Any], int]]] = field(default_factory=dict)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def finish(self) -> None:
+        """All engines come to an end by themselves."""
+        for t in self.threads:
+            t.join(20)
+        assert not any(t.is_alive() for t in self.threads)
+
+    def ask(self, step: int, ids: list[int], ahead: int = 0) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
+        """One step: logits, and what both peers say about it."""
+        keys = [one_hot_keys(i, SPEC.vocab, tree_keys(self.id)) for i in ids]
+        for role, link in enumerate(self.client):
+            link.send("prompt", b"".join(k[role] for k in keys), step=step, tokens=len(ids), ahead=ahead)
+        answers = [link.receive("logits") for link in self.client]
+        total = sum(np.frombuffer(a.body, "<u4").astype(np.uint32) for a in answers)
+        scale = answers[0].fields["scale"]
+        assert isinstance(scale, int)
+        return np.asarray(total, np.uint32).view(np.int32) / 2.0**scale, [dict(a.fields) for a in answers]
+
+    def end(self) -> list[dict[str, Any]]:
+        for link in self.client:
+            link.send("end")
+        return [dict(link.receive("account").fields) for link in self.client]
+
+
+def spied(link: Link, log: list[tuple[str, dict[str, Any], int]]) -> Link:
+    """Note what a link's owner sends."""
+    send = link.send
+
+    def noting(kind: str, body: Any = b"", **fields: Any) -> None:
+        log.append((kind, fields, memoryview(body).nbytes))
+        send(kind, body, **fields)
+
+    link.send = noting  # type: ignore[method-assign]
+    return link
+
+
+@contextmanager
+def session(toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None = None) -> Iterator[Session]:
+    """Engines running; errors are kept, and end the session as the peer's own session code would."""
+    identity = os.urandom(16)
+    circles = [Circle() for _ in range(4)]
+
+    def pair(a: int, b: int) -> tuple[Link, Link]:
+        names = ("peer-0", "peer-1", "dealer", "client")
+        ends = Ends(identity, a, f"id-{a}", b, f"id-{b}", "", "manifest")
+        return memory_pair(ends, (circles[a], circles[b]), LinkSettings(timeout=20), (names[a], names[b]))
+
+    l01, l02, l12, l03, l13 = (pair(a, b) for a, b in ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3)))
+    every = [end for both in (l01, l02, l12, l03, l13) for end in both]
+    opening = [threading.Thread(target=end.open) for end in every]
+    for t in opening:
+        t.start()
+    for t in opening:
+        t.join()
+    s = Session(identity, (l03[1], l13[1]))
+    s.heard = {name: [] for name in ("0->2", "1->2", "0->1", "1->0")}
+    sets = [
+        ComputeLinks(identity, 0, spied(l01[0], s.heard["0->1"]), spied(l02[0], s.heard["0->2"]), l03[0], circles[0]),
+        ComputeLinks(identity, 1, spied(l01[1], s.heard["1->0"]), spied(l12[0], s.heard["1->2"]), l13[0], circles[1]),
+    ]
+    dealer = DealerLinks(identity, 2, l02[1], l12[1], circles[2])
+    jobs: list[Callable[[], None]] = [
+        lambda: serve_compute(0, toy.served, sets[0], limits),
+        lambda: serve_compute(1, toy.served, sets[1], limits),
+        lambda: serve_dealer(toy.served, dealer, dealer_limits or limits),
+    ]
+
+    def act(i: int) -> None:
+        try:
+            jobs[i]()
+        except TacitError as error:
+            s.errors[i] = error
+            circles[i].fail(error)
+        except BaseException as error:  # noqa: BLE001 (the test looks at it)
+            s.errors[i] = error
+        finally:
+            circles[i].close()
+
+    s.threads = [threading.Thread(target=act, args=(i,), daemon=True) for i in range(3)]
+    for t in s.threads:
+        t.start()
+    try:
+        yield s
+    finally:
+        circles[3].close()
+        s.finish()
+
+
+def test_tokens_equal_plaintext(toy: Toy) -> None:
+    count = 8
+    want, logits = toy.greedy(PROMPT, count)
+    got, step_ids = [], PROMPT
+    with session(toy, SessionLimits(len(PROMPT), count)) as s:
+        fields = []
+        for step in range(count):
+            y, said = s.ask(step, step_ids, count - 1 - step)
+            assert np.abs(y - logits[step]).max() < 0.02
+            got.append(int(y.argmax()))
+            step_ids = got[-1:]
+            fields.append(said)
+        accounts = s.end()
+        s.finish()
+        assert not s.errors
+    assert got == want
+    at = 0
+    for step, said in enumerate(fields):
+        tokens = len(PROMPT) if step == 0 else 1
+        trace = Trace(SPEC, toy.served.scales)
+        forward(trace, SPEC, tokens, trace.new_cache(), at)
+        at += tokens
+        for role, f in enumerate(said):
+            assert (f["step"], f["count"], f["layers"]) == (step, SPEC.vocab, SPEC.layers)
+            assert (f["rounds"], f["online_bytes"]) == (trace.total.rounds, trace.total.online)
+            assert f["offline_bytes"] == (trace.total.offline0, trace.total.offline1)[role]
+            assert min(f["compute_us"], f["wait_us"], f["dealer_us"]) >= 0
+    for role, account in enumerate(accounts):
+        assert account["steps"] == count
+        for name in ("rounds", "online_bytes", "offline_bytes"):
+            assert account[name] == sum(f[role][name] for f in fields)
+
+
+def test_the_dealer_is_told_step_numbers_and_nothing_else(toy: Toy) -> None:
+    """From both peers the same, for two prompts the same; and all traffic between the peers has the same shape."""
+    traffic = []
+    for prompt in ([0, 0, 0], [39, 7, 21]):
+        with session(toy, SessionLimits(3, 2)) as s:
+            s.ask(0, prompt, 1)
+            s.ask(1, [prompt[0]])
+            s.end()
+            s.finish()
+            assert not s.errors
+            traffic.append(s.heard)
+    assert traffic[0] == traffic[1]
+    plans = [("plan", {"step": 0, "tokens": 3}, 0), ("plan", {"step": 1, "tokens": 1}, 0), ("end", {}, 0)]
+    assert traffic[0]["0->2"] == traffic[0]["1->2"] == plans
+
+
+def test_the_client_may_stop_early_and_before_anything(toy: Toy) -> None:
+    for steps in (0, 1, 3):
+        with session(toy, SessionLimits(2, 20)) as s:
+            for step in range(steps):
+                s.ask(step, [1, 2] if step == 0 else [3])
+            assert [a["steps"] for a in s.end()] == [steps, steps]
+            s.finish()
+            assert not s.errors
+
+
+def test_no_more_than_a_window_is_dealt_ahead(toy: Toy) -> None:
+    with session(toy, SessionLimits(2, 20)) as s:
+        s.ask(0, [1, 2], 19)
+        ahead = max(f["step"] for kind, f, _ in s.heard["0->2"] if kind == "plan")
+        assert 1 <= ahead <= 1 + AHEAD_STEPS
+        s.end()
+        s.finish()
+        assert not s.errors
+    assert 1 <= window(toy.served, 5) <= AHEAD_STEPS
+
+
+def test_the_context_can_be_filled(toy: Toy) -> None:
+    prompt = [int(i) % SPEC.vocab for i in range(SPEC.context - 1)]
+    want, _ = toy.greedy(prompt, 2)
+    with session(toy, SessionLimits(len(prompt), 2)) as s:
+        first, _ = s.ask(0, prompt, 1)
+        second, _ = s.ask(1, want[:1])
+        assert [int(first.argmax()), int(second.argmax())] == want
+        s.end()
+        s.finish()
+        assert not s.errors
+
+
+def keys_of(s: Session, ids: list[int], role: int) -> bytes:
+    return b"".join(one_hot_keys(i, SPEC.vocab, tree_keys(s.id))[role] for i in ids)
+
+
+@pytest.mark.parametrize(
+    ("fields", "keys", "reason"),
+    [
+        ({"step": 0, "tokens": 4}, 4, "another step than 0 of 3 tokens"),
+        ({"step": 0, "tokens": 2}, 2, "another step than 0 of 3 tokens"),
+        ({"step": 1, "tokens": 3}, 3, "another step than 0 of 3 tokens"),
+        ({"step": 0}, 3, "another step than 0 of 3 tokens"),
+        ({"step": 0, "tokens": "3"}, 3, "another step than 0 of 3 tokens"),
+        ({"step": 0, "tokens": 3}, 2, "bytes of token keys"),
+        ({"step": 0, "tokens": 3}, 4, "bytes of token keys"),
+        ({"step": 0, "tokens": 3}, 0, "bytes of token keys"),
+    ],
+)
+def test_another_prompt_than_announced_is_refused(toy: Toy, fields: dict[str, Any], keys: int, reason: str) -> None:
+    """The peer that notices names the client, and everybody's thread ends."""
+    with session(toy, SessionLimits(3, 4)) as s:
+        for role, link in enumerate(s.client):
+            link.send("prompt", keys_of(s, [1] * keys, role), ahead=0, **fields)
+        with pytest.raises(TacitError):
+            s.client[0].receive("logits")
+        s.finish()
+    assert set(s.errors) == {0, 1, 2}
+    for role in (0, 1):
+        error = s.errors[role]
+        assert isinstance(error, PeerError)
+        assert "client" in str(error)
+    assert any(reason in str(s.errors[role]) for role in (0, 1))
+
+
+def test_the_other_peers_key_is_refused(toy: Toy) -> None:
+    with session(toy, SessionLimits(2, 4)) as s:
+        for link in s.client:
+            link.send("prompt", keys_of(s, [1, 2], 1), step=0, tokens=2, ahead=0)
+        with pytest.raises(PeerError, match="other peer"):
+            s.client[0].receive("logits")
+        s.finish()
+    assert isinstance(s.errors[0], PeerError)
+    assert "made for the other peer" in str(s.errors[0])
+
+
+def test_more_tokens_than_announced_are_refused(toy: Toy) -> None:
+    with session(toy, SessionLimits(2, 2)) as s:
+        s.ask(0, [1, 2], 1)
+        s.ask(1, [3])
+        for role, link in enumerate(s.client):
+            link.send("prompt", keys_of(s, [4], role), step=2, tokens=1, ahead=0)
+        with pytest.raises(PeerError, match="more than the 2 tokens"):
+            s.client[0].receive("logits")
+        s.finish()
+    assert isinstance(s.errors[0], PeerError)
+
+
+def test_a_dealer_that_was_told_another_length_refuses(toy: Toy) -> None:
+    with session(toy, SessionLimits(3, 2), dealer_limits=SessionLimits(4, 2)) as s:
+        s.finish()
+    assert isinstance(s.errors[2], PeerError)
+    assert "another step than 0 of 4 tokens" in str(s.errors[2])
+
+
+def test_peers_that_ask_for_different_steps_are_refused(toy: Toy) -> None:
+    circles = [Circle() for _ in range(3)]
+    links = []
+    for role in (0, 1):
+        ends = Ends(bytes(16), role, f"id-{role}", 2, "id-2", "", "manifest")
+        links.append(
+            memory_pair(ends, (circles[role], circles[2]), LinkSettings(timeout=20), (f"peer-{role}", "dealer"))
+        )
+    opening = [threading.Thread(target=end.open) for both in links for end in both]
+    for t in opening:
+        t.start()
+    for t in opening:
+        t.join()
+    links[0][0].send("plan", step=0, tokens=3)
+    links[1][0].send("plan", step=0, tokens=2)
+    dealer = DealerLinks(bytes(16), 2, links[0][1], links[1][1], circles[2])
+    with pytest.raises(PeerError, match="another step than its partner"):
+        serve_dealer(toy.served, dealer, SessionLimits(3, 2))
+
+
+# The client's keys ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 3, 40, 1000])
+def test_keys_expand_to_shares_of_rows(vocab: int) -> None:
+    public = tree_keys(os.urandom(16))
+    trees = make_trees(public)
+    ids = sorted({0, vocab // 2, vocab - 1})
+    keys = [one_hot_keys(i, vocab, public) for i in ids]
+    total = sum(
+        expand_keys(memoryview(b"".join(k[role] for k in keys)), len(ids), vocab, role, trees)[:, :vocab]
+        for role in (0, 1)
+    )
+    assert np.array_equal(total, np.eye(vocab, dtype=np.uint64)[ids])
+
+
+@pytest.mark.parametrize("change", [-1, 1, -16, 16])
+def test_keys_of_a_wrong_size_are_refused(change: int) -> None:
+    trees = make_trees(tree_keys(bytes(16)))
+    body = memoryview(bytes(2 * one_hot_key_bytes(40) + change))
+    with pytest.raises(PeerError, match="bytes of token keys") as caught:
+        expand_keys(body, 2, 40, 0, trees)
+    assert caught.value.peer == "client"
+
+
+def test_the_other_peers_key_is_seen_among_right_ones() -> None:
+    public = tree_keys(os.urandom(16))
+    right, wrong = one_hot_keys(3, 40, public)
+    for keys in ([wrong, right], [right, wrong]):
+        with pytest.raises(PeerError, match="made for the other peer"):
+            expand_keys(memoryview(b"".join(keys)), 2, 40, 0, make_trees(public))
