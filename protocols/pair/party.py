@@ -2,8 +2,9 @@
 
 Seeds (DESIGN 5.1): k_i between dealer and peer i. A mask is R = PRG(k_0) + PRG(k_1) and costs no traffic. A value that depends
 on masks is dealt as peer 0 = PRG(k_0), peer 1 = value - PRG(k_0), the *correction*, in the bits that matter. Tree roots come
-from PRG(k_0) and PRG(k_1); correction words are sent to both. Every stream is named (purpose, step, counter), the counter
-runs over the requests of a step in protocol order, and a `Prg` refuses a name twice: nothing is consumed twice.
+from PRG(k_0) and PRG(k_1); correction words are sent to both. Each purpose has its own stream, read in protocol order and
+drawn in blocks named (purpose, step, number); a `Prg` refuses a name twice and a block's words are handed out once: nothing
+is consumed twice.
 
 | message | between | fields | body |
 | --- | --- | --- | --- |
@@ -28,6 +29,30 @@ from ...transport import Link
 from .secret import U64, low
 
 I64 = npt.NDArray[np.int64]
+BLOCK = 1 << 13  # words
+
+
+class Stream:
+    """The words of one purpose in one step, in order. Two holders of a seed that ask for the same counts get the same words.
+
+    Small requests are cut from blocks, because a step makes hundreds of them; a large one is a block of its own.
+    """
+
+    def __init__(self, prg: Prg, purpose: Purpose, step: int) -> None:
+        self._prg, self._purpose, self._step = prg, purpose, step
+        self._number, self._at = 0, BLOCK
+        self._block = np.empty(0, np.uint64)
+
+    def words(self, count: int) -> U64:
+        """The next `count` words (a view that nobody else holds)."""
+        if count > BLOCK - self._at:
+            block = self._prg.words(self._purpose, self._step, self._number, max(count, BLOCK))
+            self._number += 1
+            if count >= BLOCK:
+                return block
+            self._block, self._at = block, 0
+        self._at += count
+        return self._block[self._at - count : self._at]
 
 
 @dataclass(slots=True)
@@ -48,13 +73,15 @@ class Party:
         self.counters = Counters()
         self._peer, self._dealer = peer, dealer
         self._prg = Prg(k_dealer)
-        self._step, self._counter, self._message, self._gate = 0, 0, 0, 0
+        self._streams: dict[Purpose, Stream] = {}
+        self._step, self._message = 0, 0
         self._body, self._at = memoryview(b""), 0
 
     def begin(self, step: int) -> None:
         """Start a step: numbering restarts under the new step's name."""
         self._finished()
-        self._step, self._counter, self._message, self._gate = step, 0, 0, 0
+        self._streams = {purpose: Stream(self._prg, purpose, step) for purpose in Purpose}
+        self._step, self._message = step, 0
         self.counters = Counters()
 
     def _finished(self) -> None:
@@ -62,8 +89,7 @@ class Party:
             raise PeerError(self._dealer.remote, f"sent {len(self._body) - self._at} bytes of correlations too many")
 
     def _words(self, purpose: Purpose, count: int) -> U64:
-        self._counter += 1
-        return self._prg.words(purpose, self._step, self._counter, count)
+        return self._streams[purpose].words(count)
 
     def _bytes(self, size: int) -> memoryview:
         """The next `size` bytes of the dealer's stream; a new message is fetched when the last is used up."""
@@ -91,7 +117,6 @@ class Party:
             return np.zeros(count, np.uint64)
         if self.role == 0:
             return low(self._words(Purpose.PAD, count), bits)
-        self._counter += 1  # keep step with the dealer, who spent a pad of k_0
         return unpack(self._bytes(packed_bytes(bits, count)), bits, count)
 
     def keys(self, count: int, depth: int, words: int) -> tuple[U64, U64, U64]:
@@ -130,13 +155,15 @@ class Dealer:
         self.sent = [0, 0]
         self._links = peers
         self._prgs = (Prg(k[0]), Prg(k[1]))
-        self._step, self._counter, self._message = 0, 0, [0, 0]
+        self._streams: tuple[dict[Purpose, Stream], ...] = ({}, {})
+        self._step, self._message = 0, [0, 0]
         self._items: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]] = ([], [])
 
     def begin(self, step: int) -> None:
         """Start a step."""
         self.flush()
-        self._step, self._counter, self._message = step, 0, [0, 0]
+        self._streams = tuple({purpose: Stream(prg, purpose, step) for purpose in Purpose} for prg in self._prgs)
+        self._step, self._message = step, [0, 0]
         self.sent = [0, 0]
 
     def flush(self) -> None:
@@ -150,24 +177,21 @@ class Dealer:
                 items.clear()
 
     def _words(self, party: int, purpose: Purpose, count: int) -> U64:
-        return self._prgs[party].words(purpose, self._step, self._counter, count)
+        return self._streams[party][purpose].words(count)
 
     def mask(self, count: int) -> U64:
         """R = R_0 + R_1, uniform in Z_2^64."""
-        self._counter += 1
         return self._words(0, Purpose.MASK, count) + self._words(1, Purpose.MASK, count)
 
     def share(self, value: U64, bits: int) -> None:
         """Deal shares of `value` mod 2^bits: correction bytes to peer 1 alone."""
         if bits <= 0:
             return
-        self._counter += 1
         flat = np.ascontiguousarray(value).reshape(-1)
         self._items[1].append(pack(flat - self._words(0, Purpose.PAD, flat.size), bits))
 
     def keys(self, alpha: U64, depth: int, beta: U64, words: I64, lane16: bool = False) -> None:
         """Deal tree keys at `alpha` (B,) with payloads beta (B, sum words): 16 depth + 8 words bytes a key to each peer."""
-        self._counter += 1
         roots = [self._words(i, Purpose.ROOT, 2 * len(alpha)).reshape(-1, 2) for i in (0, 1)]
         cw, pcw = self.trees.generate(alpha, depth, roots[0], roots[1], beta, words, lane16)
         for items in self._items:
