@@ -163,8 +163,17 @@ def make_scales(spec: Spec, ranges: Ranges) -> Scales:
         site = f"layers.{i}.attention"
         sites[site] = _attention(site, spec, ranges[site], frac_in, frac_o, frac_g)
         site = f"layers.{i}.act"
-        sites[site] = _activation(site, spec, ranges[site], 62 - residual - weight)
+        frac_in = sites[f"layers.{i}.norm2"].frac_out + weight
+        sites[site] = _activation(site, spec, ranges[site], frac_in, 62 - residual - weight)
+    logits = ranges["head"]["output"]
+    _fits("head", "logits", logits, FRAC_LOGITS + magnitude(logits) + 1, BITS_LOGITS)
     return Scales(weight, FRAC_X, sites)
+
+
+def _fits(site: str, what: str, value: float, need: int, left: int) -> None:
+    """ModelError unless a value's ring, its margin included, is no wider than what is left of it there."""
+    if need > left:
+        raise ModelError(f"{site}: {what} up to {value:.3g} needs {need} bits with {MARGIN} of margin, {left} are left")
 
 
 def _norm(site: str, spec: Spec, seen: Mapping[str, float], cap: int, ring: int) -> NormPlan:
@@ -204,6 +213,12 @@ def _attention(
             f"{site}: scores up to {seen['scores']:.3g} leave {frac_q} fraction bits for q and k, 10 are needed"
         )
     bits_q = 2 * frac_q + bits_s - FRAC_IN
+    bits_raw, bits_v = (f + magnitude(seen[name]) + 2 for f, name in ((frac_raw, "raw"), (FRAC_V, "v")))
+    bits_o = 64 - (36 - FRAC_E) - (FRAC_E + FRAC_V - frac_o)
+    if rope:
+        _fits(site, "q and k", seen["raw"], bits_raw, 64 - (frac_in - frac_raw))
+    _fits(site, "v", seen["v"], bits_v, 64 - (frac_in - FRAC_V))
+    _fits(site, "the sum of exp times v", seen["weighted"], frac_o + magnitude(seen["weighted"]) + 2, bits_o)
     half = 1 << (bits_s - WINDOW - 2)
     lowest = max(-half, math.floor((seen["row_max_low"] - 8) * 2.0 ** (FRAC_IN - WINDOW)))
     longest = spec.context
@@ -216,38 +231,36 @@ def _attention(
         head_size=spec.head_size,
         rope=rope,
         frac_raw=frac_raw,
-        bits_raw=frac_raw + magnitude(seen["raw"]) + 2,
+        bits_raw=bits_raw,
         frac_turn=frac_turn,
         frac_q=frac_q,
         bits_q=bits_q,
-        bits_v=FRAC_V + magnitude(seen["v"]) + 2,
+        bits_v=bits_v,
         bits_s=bits_s,
         lowest=lowest,
         exp=_exp(bits_s),
         bits_e=64 - (36 - FRAC_E),
         reciprocal=_reciprocal(bits_r, low, frac_r),
         frac_o=frac_o,
-        bits_o=64 - (36 - FRAC_E) - (FRAC_E + FRAC_V - frac_o),
+        bits_o=bits_o,
         frac_g=frac_g,
         bits_g=64 - (frac_r - frac_g),
     )
 
 
-def _activation(site: str, spec: Spec, seen: Mapping[str, float], room: int) -> ActivationPlan:
-    """`room`: fraction bits the output may have at most."""
-    top = magnitude(seen["gate" if spec.gated else "input"])
-    bits = FRAC_IN + max(top, 4) + 1
+def _activation(site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, room: int) -> ActivationPlan:
+    """`frac_in`: fraction bits of what comes in, over Z_2^64; `room`: fraction bits the output may have at most."""
+    name = "gate" if spec.gated else "input"
+    bits = FRAC_IN + max(magnitude(seen[name]), 4) + 1
+    _fits(site, f"the {name}", seen[name], bits, 64 - (frac_in - FRAC_IN))
     if spec.gated:
         frac_table = min(22, room - FRAC_IN)
         frac_up = min(room - frac_table, 14)
         if frac_table < 18:
             raise ModelError(f"{site}: {room} fraction bits are left for silu(g) u, 30 are needed")
-        return ActivationPlan(
-            _gated(spec.activation, bits, frac_table),
-            frac_up,
-            frac_up + magnitude(seen["up"]) + 2,
-            frac_table + frac_up,
-        )
+        bits_up = frac_up + magnitude(seen["up"]) + 2
+        _fits(site, "up", seen["up"], bits_up, 64 - (frac_in - frac_up))
+        return ActivationPlan(_gated(spec.activation, bits, frac_table), frac_up, bits_up, frac_table + frac_up)
     frac_table = min(32, room)
     if frac_table < 28:
         raise ModelError(f"{site}: {room} fraction bits are left for the activation, 28 are needed")
