@@ -147,7 +147,6 @@ def _expected(model: Llama, tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _readme(told: dict[str, Any], expected: dict[str, Any], stories: Sequence[tuple[str, str, bool]]) -> str:
     greedy = expected["cases"][0]
-    busy = ", with other work on the machine" if told["shared"] else ""
     samples = "\n\n".join(f"> **{prompt}**{text}".replace("\n", "\n> ") for prompt, text, _ in stories)
     return f"""# stories
 
@@ -162,8 +161,9 @@ set and no other model was used; the tokenizer is a byte-level BPE learned from 
 | | |
 | --- | --- |
 | seed | {told["seed"]} |
-| steps, tokens seen | {told["steps"]:,}, {told["tokens"]:,} |
-| training time | {told["minutes"]:.1f} minutes, {told["threads"]} threads{busy} |
+| steps, tokens seen | {told["steps"]:,} (ended by {told["ended_by"]}), {told["tokens"]:,} |
+| training time | {told["minutes"]:.1f} minutes of processor time on each of {told["threads"]} threads |
+| clock time | {told["clock_minutes"]:.1f} minutes, on a machine shared with other work when longer |
 | loss, validation loss (nats per token) | {told["loss"]:.3f}, {told["validation_loss"]:.3f} |
 | distinct stories among {told["stories_drawn"]:,} drawn | {told["stories_distinct"]:,} |
 
@@ -186,8 +186,8 @@ Sampled at temperature 0.7:
 """
 
 
-def _round(value: float | int) -> float | int:
-    return value if isinstance(value, int) else round(value, 4)
+def _round(value: float | int | str) -> float | int | str:
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _write_json(path: Path, value: object) -> None:

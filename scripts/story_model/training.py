@@ -30,9 +30,11 @@ _SORTED = _ROWS * 4  # stories sorted by length together, so that a batch is lit
 class Outcome:
     steps: int
     tokens: int
-    minutes: float
+    minutes: float  # processor time per thread: the clock's time, had the machine been free
+    clock_minutes: float
     loss: float
     validation_loss: float
+    ended_by: str  # "steps", so that anyone can repeat it, or "minutes", which depend on the machine
 
 
 Progress = Callable[[float, int, float], None]  # fraction done, step, loss
@@ -87,6 +89,10 @@ def validate(model: Llama, tokenizer: Tokenizer, seed: int, batches: int = 16) -
     return sum(losses) / len(losses)
 
 
+def _work_minutes() -> float:
+    return time.process_time() / 60 / torch.get_num_threads()
+
+
 def train(
     model: Llama,
     tokenizer: Tokenizer,
@@ -100,6 +106,8 @@ def train(
 ) -> Outcome:
     """Train in place for `steps`, or for as many as fit in `minutes`: the schedule ends with whichever ends first.
 
+    `minutes` are of processor time per thread, so that a busy machine takes longer but trains as well.
+
     When `minutes` does not bind, the same seed and steps give the same model on the same kind of machine.
     """
     matrices = [p for p in model.parameters() if p.ndim == 2]
@@ -109,7 +117,7 @@ def train(
     warm = max(1, min(200, steps // 10))
     short = short_batches(tokenizer, seed)
     long = long_batches(tokenizer, seed + 1_000_001, model.shape.context)
-    began, seen, smooth, done = time.monotonic(), 0, math.nan, 0.0
+    began, worked, seen, smooth, done = time.monotonic(), _work_minutes(), 0, math.nan, 0.0
     for step in itertools.count(1):
         batch = next(short) if step % _LONG_EVERY else next(long)
         scale = step / warm if step < warm else 0.02 + 0.49 * (1 + math.cos(math.pi * done))
@@ -123,10 +131,11 @@ def train(
         seen += batch.numel()
         value = float(loss.detach())
         smooth = value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
-        done = max(step / steps, (time.monotonic() - began) / 60 / minutes)
+        done = max(step / steps, (_work_minutes() - worked) / minutes)
         if progress is not None:
             progress(min(done, 1.0), step, smooth)
         if done >= 1.0:
             break
-    taken = (time.monotonic() - began) / 60
-    return Outcome(step, seen, taken, smooth, validate(model, tokenizer, seed + 1_000_003))
+    taken, clock = _work_minutes() - worked, (time.monotonic() - began) / 60
+    held_out = validate(model, tokenizer, seed + 1_000_003)
+    return Outcome(step, seen, taken, clock, smooth, held_out, "steps" if step == steps else "minutes")
