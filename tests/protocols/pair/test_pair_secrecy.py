@@ -17,7 +17,7 @@ import test_pair_lift
 from pair_gates import GATES, Gate, examine, judge
 from pair_plans import GPT2, LLAMA, Model, on_shares, random_model, smaller
 from tacit.kernels.prg import Prg, Purpose
-from tacit.protocols.pair.party import Dealer, Party
+from tacit.protocols.pair.party import BLOCK, Dealer, Party, Stream
 from tacit.protocols.pair.scales import WINDOW
 from tacit.protocols.pair.secret import low
 from three_parties import run, words
@@ -110,6 +110,20 @@ def test_no_stream_is_used_twice_and_both_ends_use_the_same(model: Model, monkey
     assert {n[0] for n in ends[3]} == set(Purpose)
 
 
+@pytest.mark.parametrize(
+    "counts", [[1, 5, BLOCK, 3], [BLOCK - 1, 1, 1], [BLOCK - 1, 2, 7], [0, BLOCK + 1, 0, 2 * BLOCK, 9] + [1000] * 20]
+)
+def test_a_streams_words_are_handed_out_once(counts: list[int]) -> None:
+    """No word comes twice, requests are whole, and the same requests at the other end give the same words."""
+    seed = words(4).tobytes()
+    one, other = (Stream(Prg(seed), Purpose.MASK, 3) for _ in range(2))
+    drawn = [one.words(count).copy() for count in counts]
+    assert [len(d) for d in drawn] == counts
+    assert len(np.unique(np.concatenate(drawn))) == sum(counts)  # 64-bit words: chance repeats have probability 2^-34
+    for d, count in zip(drawn, counts, strict=True):
+        assert np.array_equal(other.words(count), d)
+
+
 def test_a_step_cannot_be_dealt_twice() -> None:
     def deal(d: Dealer) -> None:
         for _ in range(2):
@@ -132,7 +146,6 @@ def planted(change: Callable[[np.ndarray], np.ndarray]) -> tuple[type[Party], ty
 
     class LeakyDealer(Dealer):
         def mask(self, count: int) -> np.ndarray:
-            self._counter += 1
             return change(self._words(0, Purpose.MASK, count)) + change(self._words(1, Purpose.MASK, count))
 
     return LeakyParty, LeakyDealer
@@ -183,7 +196,6 @@ def test_a_mask_of_one_party_alone_is_found(who: int) -> None:
 
     class Accomplice(Dealer):
         def mask(self, count: int) -> np.ndarray:
-            self._counter += 1
             return self._words(1 - who, Purpose.MASK, count)
 
     for name in ("lift, 40 bits", "norm", "table"):
@@ -193,21 +205,17 @@ def test_a_mask_of_one_party_alone_is_found(who: int) -> None:
 
 
 class Replaying(Party):
-    """Masks named without the step: the second step of a session gets the first one's again."""
+    """Streams named without the step: the second step of a session gets the first one's masks again."""
 
     def begin(self, step: int) -> None:
         super().begin(step)
-        self._named = step
-        self._step_of_streams = 0
-
-    def _words(self, purpose: Purpose, count: int) -> np.ndarray:
-        self._counter += 1
-        return self._prg.words(purpose, 0, self._counter, count)
+        self._streams = {purpose: Stream(self._prg, purpose, 0) for purpose in Purpose}
 
 
 class ReplayingDealer(Dealer):
-    def _words(self, party: int, purpose: Purpose, count: int) -> np.ndarray:
-        return self._prgs[party].words(purpose, 0, self._counter, count)
+    def begin(self, step: int) -> None:
+        super().begin(step)
+        self._streams = tuple({purpose: Stream(prg, purpose, 0) for purpose in Purpose} for prg in self._prgs)
 
 
 def test_a_mask_kept_for_another_step_is_refused_and_else_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +224,23 @@ def test_a_mask_kept_for_another_step_is_refused_and_else_found(monkeypatch: pyt
     monkeypatch.setattr(Prg, "_claim", lambda *_: None)
     failures = examine(GATES["lifts of two steps"](), Replaying, ReplayingDealer).failures()
     assert any("opening 1 less 0" in f for f in failures)
+
+
+@pytest.mark.parametrize("name", ["norm", "attention with RoPE"])
+def test_a_stream_that_does_not_move_on_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every request cut from the front of the block: the gates stay right, and two openings share masks."""
+    move_on = Stream.words
+
+    def stuck(self: Stream, count: int) -> np.ndarray:
+        out = move_on(self, count)
+        if count < BLOCK:
+            self._at = 0
+        return out
+
+    monkeypatch.setattr(Stream, "words", stuck)
+    gate = GATES[name]()
+    failures = examine(Gate(gate.job, 8)).failures()
+    assert any(" less " in f for f in failures)
 
 
 def test_dealt_values_without_their_pad_are_found() -> None:

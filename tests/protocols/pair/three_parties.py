@@ -154,6 +154,8 @@ def run(
     for p in parties if watch else ():
         p.watch()
     dealer = dealer_type((ends[0, 2][1], ends[1, 2][1]), k, trees())
+    for one in (*parties, dealer):
+        one.begin(0)
     results: list[Any] = [None, None, None]
     errors: list[tuple[bool, BaseException]] = []
 
