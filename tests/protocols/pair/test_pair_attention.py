@@ -41,6 +41,9 @@ def softmax_bound(s: F64, v_max: float, plan: AttentionPlan, causal: Causal) -> 
     return spread + 1.6e-4 * v_max + 2.0 ** (1 - FRAC_V) + 2 * lifted
 
 
+SEEN = 4e-3
+
+
 def run_softmax(s: F64, v: F64, plan: AttentionPlan, start: int) -> Run:
     """Scores (H, P), values (S, G, D): all value rows are masked and opened in one more round."""
     causal = Causal.of(len(v) - start, start)
@@ -70,7 +73,8 @@ def check_softmax(s: F64, v: F64, plan: AttentionPlan, start: int) -> float:
     group = plan.heads // plan.kv_heads
     want = np.einsum("hts,shd->thd", weights_of(np.rint(s * 4096) / 4096, causal), np.repeat(v, group, 1))
     error = np.abs(r.value() - want.reshape(len(want), -1))
-    bound = softmax_bound(s, float(np.abs(v).max()), plan, causal)
+    # the worst case assumes every exponential off by the table's error to one side; SEEN is ten times what is seen
+    bound = min(softmax_bound(s, float(np.abs(v).max()), plan, causal), SEEN)
     assert error.max() <= bound, f"{error.max():.2e} over {bound:.2e}"
     expected = softmax_cost(plan, plan.heads * causal.pairs, plan.heads * causal.rows, causal.total)
     assert r.cost == expected
@@ -87,7 +91,7 @@ def test_softmax_of_random_scores(rows: int, start: int) -> None:
     rng = np.random.default_rng(rows + start)
     pairs = Causal.of(rows, start).pairs
     v = rng.uniform(-4, 4, (rows + start, 1, PLAN.head_size))
-    assert check_softmax(rng.normal(0, 3, (2, pairs)), v, PLAN, start) < 4e-3
+    check_softmax(rng.normal(0, 3, (2, pairs)), v, PLAN, start)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_random_models(kind: str) -> None:
     model = random_model(TINY[kind])
     steps = [[5, 1, 17, 3, 3], [9], [39], [0, 2], [11]]
     g = on_shares(model, *steps)
-    assert worst(g.logits, model.logits(*steps)) < 0.02
+    assert worst(g.logits, model.logits(*steps)) < 0.01
     assert g.costs == traced(model, *(len(s) for s in steps))
 
 
@@ -136,7 +136,7 @@ def test_massive_activations(kind: str) -> None:
     assert model.check.margin_bits >= 2
     steps = [[0, 1, 17, 3], [9], [0], [11]]
     g = on_shares(model, *steps)
-    assert worst(g.logits, model.logits(*steps)) < 0.1
+    assert worst(g.logits, model.logits(*steps)) < 0.05
     assert g.costs == traced(model, *(len(s) for s in steps))
 
 
@@ -154,7 +154,7 @@ def test_rounds_are_the_same_at_10_and_at_400_cached_tokens(kind: str) -> None:
     assert len({c[0] for c in g.costs}) == 1
     each = {"llama": 14, "gpt2": 13}[kind]
     assert [layer_rounds(model, t, at) for t, at in ((10, 0), (1, 10), (1, 400))] == [each] * 3
-    assert worst(g.logits, model.logits(*steps)) < 0.02
+    assert worst(g.logits, model.logits(*steps)) < 0.01
 
 
 def test_a_one_hot_row_is_shared_anew_each_time() -> None:
