@@ -115,7 +115,9 @@ class Detokenizer:
             text = self._decode(end)
             if text and _REPLACEMENT not in text:
                 return end
-        return []
+        # No text yet (a blank, or special tokens alone): what follows must not lose its blank as if it came first.
+        end = list(prompt[-self._CONTEXT :])
+        return [] if self._decode(end) else end
 
     def _advance(self) -> None:
         self._start, self._printed = self._printed, len(self._ids)

@@ -80,7 +80,7 @@ class Node:
             raise self._refusal("the three peers are not three members of the roster with three operators")
         model = self._model(offer.model)
         context = model.summary.get("context")
-        if isinstance(context, int) and offer.prompt_tokens + offer.max_new_tokens > context:
+        if isinstance(context, int) and offer.prompt_tokens + offer.max_new_tokens - 1 > context:
             wanted = f"{offer.prompt_tokens} prompt tokens and {offer.max_new_tokens} new ones"
             raise self._refusal(f"{wanted} do not fit {model.name}'s context of {context}")
         seat = Seat(around, offer, model, self._ended)

@@ -73,7 +73,7 @@ class Party:
         self.counters = Counters()
         self._peer, self._dealer = peer, dealer
         self._prg = Prg(k_dealer)
-        self._streams: dict[Purpose, Stream] = {}
+        self._streams = {purpose: Stream(self._prg, purpose, 0) for purpose in Purpose}
         self._step, self._message = 0, 0
         self._body, self._at = memoryview(b""), 0
 
@@ -155,7 +155,7 @@ class Dealer:
         self.sent = [0, 0]
         self._links = peers
         self._prgs = (Prg(k[0]), Prg(k[1]))
-        self._streams: tuple[dict[Purpose, Stream], ...] = ({}, {})
+        self._streams = tuple({purpose: Stream(prg, purpose, 0) for purpose in Purpose} for prg in self._prgs)
         self._step, self._message = 0, [0, 0]
         self._items: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]] = ([], [])
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tacit.client.tokens import Detokenizer, IdTokenizer, StopScanner, TextTokenizer, load, prompt_ids
 from tacit.errors import ModelError, UsageError
@@ -57,6 +57,7 @@ def test_byte_level_pieces_are_whole_characters_and_add_up(text):
 
 
 @given(st.text(alphabet="ab é€😀\n", max_size=30), st.integers(0, 12))
+@example("  ", 1)
 def test_the_split_between_prompt_and_answer_leaves_no_seam(text, cut):
     tokenizer = byte_fallback()
     token_ids = tokenizer.encode(text.replace(" ", "▁"))

@@ -83,7 +83,7 @@ def test_more_sessions_than_a_peer_takes_are_refused(cluster: EchoCluster) -> No
     ("change", "message"),
     [
         ({"model": "other"}, "unknown model 'other'; served here: echo"),
-        ({"prompt_tokens": 500, "max_new_tokens": 13}, "context of echo, which is 512"),
+        ({"prompt_tokens": 500, "max_new_tokens": 14}, "context of echo, which is 512"),
     ],
 )
 def test_what_cannot_be_served_is_refused(cluster: EchoCluster, change: dict[str, object], message: str) -> None:
