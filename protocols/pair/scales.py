@@ -22,7 +22,8 @@ import numpy as np
 
 from ...errors import ModelError
 from ..base import Spec
-from .tables import F64, Function, Table, build
+from .functions import FUNCTIONS, exp, relu
+from .tables import Table, build
 
 MARGIN = 2  # bits of room above the calibrated magnitude, everywhere
 FRAC_X = 30  # residual stream
@@ -195,7 +196,7 @@ def _norm(site: str, spec: Spec, seen: Mapping[str, float], cap: int, ring: int)
     bits_x = max(frac_x + top + 2, min(28, ring - (FRAC_X - frac_x)))
     # lifted x and 1/rms must have 64 bits together: the drop from the table's scale takes at most bits_x
     frac_table = min(38 + math.ceil(math.log2(hi)), 58 + math.floor(math.log2(lo)), frac_inv + bits_x)
-    table = _rsqrt(bits, max(0, math.floor(math.log2(low)) - 4), math.log2(squares), spec.eps, frac_table, low)
+    table = _rsqrt(bits, max(0, math.floor(math.log2(low)) - 4), squares, spec.eps, frac_table, low)
     bits_inv = 64 - (frac_table - frac_inv)
     return NormPlan(spec.width, frac_x, bits_x, table, frac_inv, bits_inv)
 
@@ -266,32 +267,6 @@ def _activation(site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, 
         raise ModelError(f"{site}: {room} fraction bits are left for the activation, 28 are needed")
     table = _pointwise(spec.activation, bits, frac_table)
     return ActivationPlan(table, None, 0, min(18, table.frac_out))
-
-
-def silu(x: F64) -> F64:
-    """x / (1 + e^-x)."""
-    y: F64 = x / (1 + np.exp(-np.clip(x, -60, 60)))
-    return y
-
-
-def gelu_tanh(x: F64) -> F64:
-    """Hendrycks and Gimpel 2016, tanh form."""
-    y: F64 = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return y
-
-
-def gelu(x: F64) -> F64:
-    """x times the normal distribution function."""
-    return np.asarray(0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))), np.float64)
-
-
-def relu(x: F64) -> F64:
-    """max(x, 0)."""
-    y: F64 = np.maximum(x, 0.0)
-    return y
-
-
-FUNCTIONS: Mapping[str, Function] = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu, "relu": relu}
 
 
 @lru_cache(maxsize=64)
@@ -365,7 +340,7 @@ def _exp(bits: int) -> Table:
     depth = bits - 9
     edge = 2.0 ** (bits - 1 - FRAC_IN)
     return build(
-        lambda z: np.exp(np.clip(z, -80, 2)),
+        lambda z: exp(np.clip(z, -80, 2)),
         bits=bits,
         depth=depth,
         frac_in=FRAC_IN,
@@ -397,12 +372,11 @@ def _reciprocal(bits: int, low: float, frac_out: int) -> Table:
 
 
 @lru_cache(maxsize=256)
-def _rsqrt(bits: int, leaf: int, log_squares: float, eps: float, frac_out: int, low: float) -> Table:
+def _rsqrt(bits: int, leaf: int, squares: float, eps: float, frac_out: int, low: float) -> Table:
     """1 / sqrt(ss / squares + eps) for an integer sum of squares ss >= low; leaf windows of 2^leaf."""
     depth = bits - leaf
-    squares = 2.0**log_squares
     return build(
-        lambda ss: (np.maximum(ss, low / 2) / squares + eps) ** -0.5,
+        lambda ss: 1 / np.sqrt(np.maximum(ss, low / 2) / squares + eps),
         bits=bits,
         depth=depth,
         frac_in=0,
