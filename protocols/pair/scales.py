@@ -33,6 +33,8 @@ FRAC_E = 20  # exponentials
 WINDOW = 13  # log2 of the thermometer's window at FRAC_IN: 2 nats
 FRAC_LOGITS, BITS_LOGITS = 16, 32
 REACH = 3  # rms may leave its calibrated range by 2^REACH on either side
+COUNT = 16  # bits in which the thermometer counts a row's scores and names its windows
+CALIBRATED = 96  # tokens of a calibration sequence
 
 Ranges = Mapping[str, Mapping[str, float]]
 _T = TypeVar("_T")
@@ -216,10 +218,21 @@ def _attention(
     bits_q = 2 * frac_q + bits_s - FRAC_IN
     bits_raw, bits_v = (f + magnitude(seen[name]) + 2 for f, name in ((frac_raw, "raw"), (FRAC_V, "v")))
     bits_o = 64 - (36 - FRAC_E) - (FRAC_E + FRAC_V - frac_o)
+    if spec.context >> COUNT:
+        raise ModelError(
+            f"{site}: a row of {spec.context} scores is longer than {(1 << COUNT) - 1}, the most it can count"
+        )
+    _fits(site, "scores", seen["scores"], bits_s, COUNT + WINDOW)
     if rope:
         _fits(site, "q and k", seen["raw"], bits_raw, 64 - (frac_in - frac_raw))
     _fits(site, "v", seen["v"], bits_v, 64 - (frac_in - FRAC_V))
     _fits(site, "the sum of exp times v", seen["weighted"], frac_o + magnitude(seen["weighted"]) + 2, bits_o)
+    weighted = seen["weighted"] * max(1.0, spec.context / CALIBRATED)  # it grows with the row; no margin on top of that
+    if weighted >= 2.0 ** (bits_o - 2 - frac_o):
+        raise ModelError(
+            f"{site}: the sum of exp times v, {seen['weighted']:.3g} over {CALIBRATED} tokens, may exceed "
+            f"2^{bits_o - 2 - frac_o} over {spec.context}"
+        )
     half = 1 << (bits_s - WINDOW - 2)
     lowest = max(-half, math.floor((seen["row_max_low"] - 8) * 2.0 ** (FRAC_IN - WINDOW)))
     longest = spec.context
