@@ -2,7 +2,8 @@
 
 | who | step k |
 | --- | --- |
-| compute peer -> dealer | "plan" {step, tokens}: what step to prepare; both peers ask for the same steps in the same order |
+| compute peer -> dealer | "plan" {step, tokens, digest}: what step to prepare, and what of the model all three must hold alike; |
+| | both peers ask for the same steps in the same order |
 | dealer -> compute peer | "correlations" ..., then "dealt" {step, microseconds} |
 | client -> compute peer | "prompt" {step, tokens, ahead}: tokens x key bytes |
 | compute peer -> client | "logits" {step, bits, scale, count, ...}: the share of the last position's logits |
@@ -83,7 +84,7 @@ class _Compute:
         ahead = window(self._model, self._limits.prompt_tokens + self._step)
         while self._planned < min(self._step + 1 + ahead, self._steps()):
             tokens = self._limits.prompt_tokens if self._planned == 0 else 1
-            self._links.dealer.send("plan", step=self._planned, tokens=tokens)
+            self._links.dealer.send("plan", step=self._planned, tokens=tokens, digest=self._model.weights.digest)
             self._planned += 1
 
     def _answer(self, fields: Mapping[str, int | str | bytes], body: memoryview) -> None:
@@ -100,7 +101,9 @@ class _Compute:
         self._party.begin(self._step)
         logits = forward(self._protocol, self._model.spec, rows, self._caches, self._length)
         share = client_share(logits, self._role, self._between, self._step)
-        dealer_us = self._links.dealer.receive("dealt").fields.get("microseconds", 0)
+        dealt = self._links.dealer.receive("dealt")
+        dealt.integer("step", self._step, self._step, self._links.dealer.remote)
+        dealer_us = dealt.integer("microseconds", 0, 1 << 48, self._links.dealer.remote)
         counters = self._party.counters
         wait = self._waiting() - waited
         self._links.client.send(
@@ -160,7 +163,7 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
     caches = protocol.new_cache()
     step, length = 0, 0
     while True:
-        asked = [_next_plan(link) for link in (links.peer0, links.peer1)]
+        asked = [_next_plan(link, model.weights.digest) for link in (links.peer0, links.peer1)]
         if asked[0] != asked[1]:
             raise PeerError(links.peer1.remote, "asked for another step than its partner")
         if asked[0] is None:
@@ -179,7 +182,11 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
         step += 1
 
 
-def _next_plan(link: Link) -> tuple[object, object] | None:
+def _next_plan(link: Link, digest: str) -> tuple[object, object] | None:
     """What a compute peer asks for next: (step, tokens), or None when it is done."""
     message = link.receive(("plan", "end"), timeout=CLIENT_TIMEOUT)
-    return None if message.kind == "end" else (message.fields.get("step"), message.fields.get("tokens"))
+    if message.kind == "end":
+        return None
+    if message.fields.get("digest") != digest:
+        raise PeerError(link.remote, "computed other weights or tables than the dealer from the same model")
+    return message.fields.get("step"), message.fields.get("tokens")

@@ -7,8 +7,9 @@ way by column, at the residual stream's scale. Biases are added by party 0 at th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from ...kernels.ring import LARGEST_WEIGHT, PublicMatrix, matmul
 from ..base import Spec
 from .scales import Scales
 from .secret import U64, fixed
+from .tables import Table
 
 SPLIT = 1 << 15  # rows of a PublicMatrix at most: a larger vocabulary is multiplied in parts
 
@@ -27,6 +29,7 @@ class Matrix:
 
     blocks: tuple[PublicMatrix, ...]
     shift: U64  # (N,)
+    digest: str  # SHA-256 of the integers
 
     def times(self, x: U64, bits: int = 64) -> U64:
         """x @ w at the common scale, mod 2^bits: (M, K) -> (M, N)."""
@@ -42,9 +45,10 @@ def quantise(w: npt.NDArray[np.float64], scale: int) -> Matrix:
     exponent = np.minimum(np.floor(np.log2(LARGEST_WEIGHT / largest)), scale)
     if exponent.min() < scale - 40:
         raise ValueError(f"a weight of {largest.max():.3g} is out of range")
-    q = np.rint(w * 2.0**exponent).astype(np.int16)
+    q = np.rint(np.ldexp(w, exponent.astype(np.int64))).astype(np.int16)
     blocks = tuple(PublicMatrix(np.ascontiguousarray(q[i : i + SPLIT])) for i in range(0, len(q), SPLIT))
-    return Matrix(blocks, (scale - exponent).astype(np.uint64))
+    shift = (scale - exponent).astype(np.uint64)
+    return Matrix(blocks, shift, hashlib.sha256(shift.tobytes() + q.tobytes()).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Weights:
     matrices: Mapping[str, Matrix]  # by site, and "embed"
     biases: Mapping[str, U64]
     positions: U64 | None  # (context, C) at the residual scale
+    digest: str  # SHA-256 over all that both peers multiply shares with: one unit of difference, and all is noise
 
 
 def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.float64]]) -> Weights:
@@ -69,7 +74,18 @@ def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.floa
             biases[site] = fixed(w, input_scale(scales, site) + scales.weight)
     matrices["embed"] = quantise(folded["embed"], scales.frac_x)
     positions = folded.get("positions")
-    return Weights(spec, scales, matrices, biases, None if positions is None else fixed(positions, scales.frac_x))
+    lines = [f"{site} {matrix.digest}" for site, matrix in sorted(matrices.items())]
+    for site, plan in sorted(scales.sites.items()):
+        values = [(f.name, getattr(plan, f.name)) for f in fields(plan)]
+        lines.append(f"{site} {[(name, v.digest if isinstance(v, Table) else v) for name, v in values]}")
+    return Weights(
+        spec,
+        scales,
+        matrices,
+        biases,
+        None if positions is None else fixed(positions, scales.frac_x),
+        hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+    )
 
 
 def input_scale(scales: Scales, site: str) -> int:

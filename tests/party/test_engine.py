@@ -207,7 +207,9 @@ def test_the_dealer_is_told_step_numbers_and_nothing_else(toy: Toy) -> None:
             assert not s.errors
             traffic.append(s.heard)
     assert traffic[0] == traffic[1]
-    plans = [("plan", {"step": 0, "tokens": 3}, 0), ("plan", {"step": 1, "tokens": 1}, 0), ("end", {}, 0)]
+    digest = toy.served.weights.digest
+    plans = [("plan", {"step": step, "tokens": tokens, "digest": digest}, 0) for step, tokens in ((0, 3), (1, 1))]
+    plans.append(("end", {}, 0))
     assert traffic[0]["0->2"] == traffic[0]["1->2"] == plans
 
 
@@ -307,7 +309,12 @@ def test_a_dealer_that_was_told_another_length_refuses(toy: Toy) -> None:
     assert "another step than 0 of 4 tokens" in str(s.errors[2])
 
 
-def test_peers_that_ask_for_different_steps_are_refused(toy: Toy) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "digest", "said"),
+    [(2, None, "another step than its partner"), (3, "other", "peer-1: computed other weights or tables")],
+)
+def test_peers_that_ask_for_different_things_are_refused(toy: Toy, tokens: int, digest: str | None, said: str) -> None:
+    """Different steps, or a model that came out differently on one of the machines."""
     circles = [Circle() for _ in range(3)]
     links = []
     for role in (0, 1):
@@ -320,10 +327,11 @@ def test_peers_that_ask_for_different_steps_are_refused(toy: Toy) -> None:
         t.start()
     for t in opening:
         t.join()
-    links[0][0].send("plan", step=0, tokens=3)
-    links[1][0].send("plan", step=0, tokens=2)
+    own = toy.served.weights.digest
+    links[0][0].send("plan", step=0, tokens=3, digest=own)
+    links[1][0].send("plan", step=0, tokens=tokens, digest=digest or own)
     dealer = DealerLinks(bytes(16), 2, links[0][1], links[1][1], circles[2])
-    with pytest.raises(PeerError, match="another step than its partner"):
+    with pytest.raises(PeerError, match=said):
         serve_dealer(toy.served, dealer, SessionLimits(3, 2))
 
 
