@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ConfigError, ModelError
@@ -19,7 +20,7 @@ from ..records import Record
 from ..wire import short_id
 from .extras import need_peer_extra
 from .generation import Generation
-from .results import Completion
+from .results import Completion, Resume
 
 if TYPE_CHECKING:
     from .api import Client
@@ -47,7 +48,7 @@ def run_up(*, peers: int, models: Sequence[str] | None, port: int, host: str) ->
         _out.print(_processes(cluster))
         _out.print("Ready. Ask in another terminal: [bold]tacit ask 'Once upon a time'[/]  (Ctrl-C stops everything)")
         sys.stdout.flush()
-        cluster.wait()
+        cluster.wait(lambda what: _err.print(f"[yellow]{what}[/]"))
     except KeyboardInterrupt:
         if not ready:
             raise
@@ -68,7 +69,16 @@ def run_ask(
         _answer(generate(model, prompt, **settings), as_json)
         return
     with _client(cluster, model) as (client, name):
-        _answer(client.generate(prompt, model=name, **settings), as_json)
+        _answer(client.generate(prompt, model=name, on_resume=_say_resumed, **settings), as_json)
+
+
+def _say_resumed(resume: Resume) -> None:
+    """On stderr, while the answer streams on stdout."""
+    lead = "\n" if _err.is_terminal and sys.stdout.isatty() and resume.after_tokens else ""
+    _err.print(
+        f"{lead}[yellow]{escape(resume.reason)}; going on after {resume.after_tokens} tokens with "
+        f"{escape(', '.join(resume.peers))}[/]"
+    )
 
 
 def _answer(generation: Generation, as_json: bool) -> None:

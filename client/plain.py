@@ -8,6 +8,7 @@ from typing import Any
 from . import tokens
 from .extras import need_peer_extra
 from .generation import Generation, ModelFacts, Step, StepCost
+from .results import Resume
 from .sampling import Sampling
 
 DEFAULT_MODEL = "stories"
@@ -17,6 +18,7 @@ class PlainRunner:
     """A `Runner` that computes the logits itself, in float64."""
 
     peers: tuple[str, ...] = ()
+    resumes: tuple[Resume, ...] = ()
 
     def __init__(self, spec: Any, weights: Any) -> None:
         from ..protocols.plain import Plain

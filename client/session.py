@@ -21,6 +21,7 @@ from ..errors import NetworkError, PeerError
 from ..kernels.dpf.keygen import one_hot_keys, tree_keys
 from ..transport import Circle, Link
 from .generation import Step, StepCost
+from .results import Resume
 
 _BITS = 32
 _MAX_SCALE = 30
@@ -38,6 +39,8 @@ class _Share:
 
 class PrivateSession:
     """A `Runner` over two open links, in role order. One answer, one thread."""
+
+    resumes: tuple[Resume, ...] = ()  # see resume.py: this one ends with its peers
 
     def __init__(
         self,
