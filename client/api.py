@@ -17,6 +17,7 @@ from .connect import Opener
 from .directory import Directory
 from .generation import Generation, Runner
 from .policy import Policy
+from .receipts import Book
 from .results import Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
@@ -42,16 +43,19 @@ class Client:
         model: str | None = None,
         timeout: float = 60.0,
         policy: Policy | None = None,
+        keep_receipts: bool = True,
     ) -> None:
         """`cluster`: a cluster.json (it pins the peers and names the coordinator), or a `Cluster` of this process.
 
         None: the one that TACIT_CLUSTER names, else the newest that runs on this machine, else one that this client
         starts for itself and stops when closed (needs the [peer] extra). `model`: the default for every request.
         `timeout`: seconds that one step may take. `policy`: whom to accept as peers, and how often to go on without one
-        that was lost. Raises ConfigError, UsageError or NetworkError.
+        that was lost. `keep_receipts`: store what the peers sign (`tacit receipts` shows it).
+        Raises ConfigError, UsageError or NetworkError.
         """
         self._own: Cluster | None = None
         policy = policy or Policy()
+        self._book = Book() if keep_receipts else None
         path = _roster_path(cluster)
         if path is None:
             from .launch import DEFAULT_MODEL
@@ -101,7 +105,7 @@ class Client:
         found = self._catalogue.get(model or self._model)
 
         def start(prompt_tokens: int, new_tokens: int) -> Runner:
-            opener = Opener(self._context, self._directory, self._roster, found.facts, self._timeout)
+            opener = Opener(self._context, self._directory, self._roster, found.facts, self._timeout, self._book)
             return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 
         return Generation(

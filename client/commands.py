@@ -58,9 +58,16 @@ def run_up(*, peers: int, models: Sequence[str] | None, port: int, host: str) ->
 
 
 def run_ask(
-    prompt: str, *, model: str | None, protocol: str, cluster: Path | None, as_json: bool, settings: dict[str, Any]
+    prompt: str,
+    *,
+    model: str | None,
+    protocol: str,
+    cluster: Path | None,
+    as_json: bool,
+    settings: dict[str, Any],
+    rules: dict[str, Any],
 ) -> None:
-    """Stream an answer, or print it as one JSON object."""
+    """Stream an answer, or print it as one JSON object. `rules` are the client's: policy, keep_receipts."""
     _interrupt_on_signals()
     if protocol == "plain":
         from .plain import generate
@@ -68,7 +75,7 @@ def run_ask(
         _err.print("[yellow]plain: nothing is private; the model runs in the clear on this machine[/]")
         _answer(generate(model, prompt, **settings), as_json)
         return
-    with _client(cluster, model) as (client, name):
+    with _client(cluster, model, rules) as (client, name):
         _answer(client.generate(prompt, model=name, on_resume=_say_resumed, **settings), as_json)
 
 
@@ -158,7 +165,7 @@ def run_status(cluster: Path | None) -> None:
     path = cluster or find_roster()
     if path is None:
         raise ConfigError("no cluster is running on this machine: start one with `tacit up`, or name its --cluster")
-    with Client(path) as client:
+    with Client(path, keep_receipts=False) as client:
         status, served = client.status(), client.describe_models()
     table = Table("peer", "id", "operator", "state", "sessions", "models", title="Peers", title_justify="left")
     for peer in status.get("peers", []):
@@ -210,21 +217,21 @@ def show_identity(file: Path) -> None:
 
 
 @contextmanager
-def _client(cluster: Path | None, model: str | None) -> Iterator[tuple[Client, str | None]]:
+def _client(cluster: Path | None, model: str | None, rules: dict[str, Any]) -> Iterator[tuple[Client, str | None]]:
     """A client of the cluster meant, and the model's name there; starts a cluster where none is running."""
     from .api import Client, find_roster
     from .launch import DEFAULT_MODEL, Cluster
 
     path = cluster or find_roster()
     if path is not None:
-        with Client(path) as client:
+        with Client(path, **rules) as client:
             yield client, _served(client, model)
         return
     own = Cluster(model=model or DEFAULT_MODEL)
     try:
         with _progress() as say:
             own.start(say)
-        with Client(own) as client:
+        with Client(own, **rules) as client:
             yield client, None
     finally:
         _stop(own)

@@ -13,6 +13,7 @@ from ..wire import Roster, SessionRequest
 from .directory import Directory
 from .generation import ModelFacts
 from .policy import check_choice
+from .receipts import Auditor, Book
 from .session import PrivateSession
 from .verify import Seats, check_seats
 
@@ -36,13 +37,15 @@ class Opener:
         roster: Roster,
         model: ModelFacts,
         timeout: float,
+        book: Book | None = None,
     ) -> None:
-        """A step may take `timeout` seconds."""
+        """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case."""
         self.roster = roster
         self._context = context
         self._directory = directory
         self._model = model
         self._timeout = timeout
+        self._book = book
 
     def seat(
         self,
@@ -82,6 +85,7 @@ class Opener:
             vocab=self._model.vocab,
             layers=self._model.layers,
             timeout=self._timeout,
+            auditor=Auditor(seated.seats, self.roster, self._book),
         )
 
     def names(self, seated: Seated) -> tuple[str, ...]:

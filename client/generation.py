@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..receipts import Receipt
 from .results import Completion, FinishReason, Piece, Resume, Timings, TokenLogprob, Traffic, Usage
 from .sampling import Sampler, Sampling
 from .tokens import Detokenizer, StopScanner, Tokenizer, prompt_ids
@@ -47,6 +48,10 @@ class Runner(Protocol):
     @property
     def resumes(self) -> Sequence[Resume]:
         """Peers that were lost and replaced so far."""
+
+    @property
+    def receipts(self) -> Sequence[Receipt]:
+        """What the compute peers signed; there once the runner has finished."""
 
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         """Logits after these tokens; at most `ahead` more steps of one token will follow."""
@@ -228,5 +233,6 @@ class Generation:
             layers=self.model.layers,
             peers=runner.peers,
             resumes=tuple(runner.resumes),
+            receipts=tuple(runner.receipts),
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
         )

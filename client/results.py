@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..receipts import Receipt
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -85,6 +87,7 @@ class Completion:
     layers: int
     peers: tuple[str, ...] = ()  # compute peer 0, compute peer 1, dealer, at the end; empty in the clear
     resumes: tuple[Resume, ...] = ()
+    receipts: tuple[Receipt, ...] = ()  # of both compute peers at the end; none if one of them was lost while parting
     logprobs: tuple[TokenLogprob, ...] | None = None
 
     def __str__(self) -> str:

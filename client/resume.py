@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..errors import IdentityError, NetworkError, PeerError, PeerLost, RefusedError, TacitError
+from ..receipts import Receipt
 from .connect import Opener, Seated
 from .generation import Step
 from .policy import Policy
@@ -46,6 +47,7 @@ class ResumingSession:
     ) -> None:
         """Opens the first session. `heard` is told of every resume. Raises as `Opener.seat` and `Opener.dial` do."""
         self.resumes: list[Resume] = []
+        self.receipts: tuple[Receipt, ...] = ()
         self._opener = opener
         self._policy = policy
         self._heard = heard
@@ -80,6 +82,7 @@ class ResumingSession:
         """Part in order. A peer that is lost now takes nothing with it: the answer is complete."""
         try:
             self._open.finish()
+            self.receipts = self._open.receipts
         except NetworkError as error:
             log.info("a session ended without its account: %s", error)
             self._open.abort()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tacit.errors import TacitError
 from tacit.kernels.dpf.keygen import TreeHash, one_hot_depth, one_hot_key_bytes, tree_keys
+from tacit.party.links import Tally
 from tacit.transport import Circle, Ends, Link, LinkSettings, memory_pair
 
 SCALE = 16
@@ -101,6 +102,12 @@ class Committee:
         for thread in self._threads:
             thread.join(5)
             assert not thread.is_alive()
+
+    def tally(self, role: int) -> Tally:
+        """For a peer's receipt. Both "open" the shares of the logits they gave, as it were."""
+        steps = len(self.seen[role].steps)
+        transcript = hashlib.sha256(repr(self.tokens).encode()).digest()
+        return Tally(steps, steps * ROUNDS, steps * ONLINE, steps * OFFLINE, transcript)
 
     def _together(self) -> None:
         first, second = self._shares

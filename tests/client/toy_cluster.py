@@ -18,7 +18,7 @@ from tacit.coordinator.app import make_app
 from tacit.coordinator.registry import Registry
 from tacit.coordinator.sessions import Sessions
 from tacit.party.identity import Identity
-from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits
+from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits, Tally
 from tacit.party.node import Node
 from tacit.party.roster import RosterMesh
 from tacit.party.session import Engines, Surroundings
@@ -121,13 +121,14 @@ class ToyCluster:
         while not server.started:
             time.sleep(0.01)
 
-    def _compute(self, role: int, model: Any, links: ComputeLinks, limits: SessionLimits) -> None:
+    def _compute(self, role: int, model: Any, links: ComputeLinks, limits: SessionLimits) -> Tally:
         with self._lock:
             committee = self.sessions.setdefault(links.session, Committee(VOCAB))
             committee.session = links.session
             self.limits.append(limits)
         committee.serve(role, links.client)
         links.dealer.send("end")
+        return committee.tally(role)
 
     def _deal(self, model: Any, links: DealerLinks, limits: SessionLimits) -> None:
         for link in (links.peer0, links.peer1):
