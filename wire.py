@@ -361,7 +361,7 @@ class Roster(Record):
         try:
             return cls.from_bytes(raw, str(path))
         except PeerError as error:
-            raise ConfigError(f"{path}: {error.reason}") from None
+            raise ConfigError(f"{path}: holds {error.reason.removeprefix('sent ')}") from None
 
 
 def check_statements(

@@ -99,8 +99,7 @@ class Client:
         may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
         such an error only if no other committee can go on; else `on_resume` is told, and `result.resumes` lists it.
         """
-        if self._context.closed:
-            raise UsageError("this client is closed")
+        self._check_open()
         sampling = Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs)
         found = self._catalogue.get(model or self._model)
 
@@ -124,14 +123,17 @@ class Client:
 
     def models(self) -> list[str]:
         """Names of the models that can be asked."""
+        self._check_open()
         return self._catalogue.names()
 
     def describe_models(self) -> list[dict[str, Any]]:
         """What the coordinator says of each model: name, architecture, layers, vocab, context, manifest_hash ..."""
+        self._check_open()
         return self._directory.models()
 
     def status(self) -> dict[str, Any]:
         """What the coordinator says of peers, sessions and models."""
+        self._check_open()
         return self._directory.status()
 
     def close(self) -> None:
@@ -141,6 +143,10 @@ class Client:
             self._context.destroy(linger=1000)
         if self._own is not None:
             self._own.stop()
+
+    def _check_open(self) -> None:
+        if self._context.closed:
+            raise UsageError("this client is closed")
 
     def __enter__(self) -> Client:
         return self

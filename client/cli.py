@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import resource
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,12 +28,15 @@ app.add_typer(identity_app, name="identity")
 
 def main() -> None:
     """Entry point: errors of Tacit become one line on stderr and exit status 1."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the prompt
     try:
         app()
     except TacitError as error:
         _fail(error)
     except BrokenPipeError:  # `tacit ask … | head`: the reader has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from .commands import discard_stdout
+
+        discard_stdout()
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -131,7 +134,7 @@ def ask(
         "seed": seed,
         "stop": tuple(stop or ()),
     }
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if prompt == "-" else prompt
     policy = Policy(frozenset(operator) if operator else None, max_resumes, same_operators=not any_operator)
     rules: dict[str, Any] = {"policy": policy, "keep_receipts": receipt}
     run_ask(text, model=model, protocol=protocol, cluster=cluster, as_json=json_, settings=settings, rules=rules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -90,21 +91,37 @@ def _say_resumed(resume: Resume) -> None:
 
 def _answer(generation: Generation, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(generation.complete().to_dict(), ensure_ascii=False))
+        _write(json.dumps(generation.complete().to_dict(), ensure_ascii=False) + "\n")
         return
-    started = False
     try:
         for piece in generation:
-            started = True
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            _write(piece)
     finally:
         generation.close()
-        if started:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+        if generation.text:
+            _write("\n")
     if _err.is_terminal:
         _err.print(f"[dim]{summary(generation.result)}[/]")
+
+
+def _write(text: str) -> None:
+    """To stdout, now. Raises ConfigError if it takes no more; a reader that has left (`| head`) is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise ConfigError(f"the answer cannot be written to standard output: {error.strerror}") from None
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        raise ConfigError(f"the answer cannot be written in {encoding}: set PYTHONIOENCODING=utf-8") from None
+
+
+def discard_stdout() -> None:
+    """Nobody takes what is left in stdout's buffer: without this Python would try again when it ends, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def summary(result: Completion) -> str:

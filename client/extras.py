@@ -13,5 +13,5 @@ def need_peer_extra(what: str) -> None:
     if missing:
         raise ConfigError(
             f"{what} needs {', '.join(missing)}, which this client-only installation leaves out: "
-            "pip install 'tacit[peer]'"
+            "pip install '.[peer]' in Tacit's folder"
         )

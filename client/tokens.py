@@ -43,7 +43,10 @@ class TextTokenizer:
         self.vocab = vocab
 
     def encode(self, text: str) -> list[int]:
-        token_ids: list[int] = self._tokenizer.encode(text).ids
+        try:
+            token_ids: list[int] = self._tokenizer.encode(text).ids
+        except TypeError:  # lone surrogates: how Python passes on bytes of arguments and files that are not UTF-8
+            raise UsageError("the prompt is not text: some of its bytes are not UTF-8") from None
         # An empty prompt is fine where a start-of-text token gives the model something to start from.
         return token_ids if token_ids or self._bos is None else [self._bos]
 
@@ -165,13 +168,15 @@ def load(definition: bytes | None, vocab: int, bos: int | None) -> Tokenizer:
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[int], context: int) -> list[int]:
     """Token ids of a prompt, checked before anything is sent. Raises UsageError."""
+    if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
+        raise UsageError(f"a prompt is text or a sequence of token ids, not {type(prompt).__name__}")
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     if not ids:
         raise UsageError("the prompt is empty and this model has no start-of-text token to begin with")
-    for place, token_id in enumerate(ids):
+    for place, token_id in enumerate(ids, 1):
         if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < tokenizer.vocab:
             # The place, not the value: a prompt's content does not belong in an error.
-            raise UsageError(f"prompt token {place} is not a token id of this model (0 to {tokenizer.vocab - 1})")
+            raise UsageError(f"item {place} of the prompt is no token id of this model (0 to {tokenizer.vocab - 1})")
     if len(ids) > context:
         raise UsageError(f"the prompt has {len(ids)} tokens and the model's context is {context}: shorten the prompt")
     return ids

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import NetworkError, PeerError, TacitError, UsageError
 from ..party.mesh import MANIFEST, STATUS, TOKENIZER, Mesh
+from ..records import parse_json
 from ..wire import Member, ModelOffer, PeerStatus, Roster
 
 log = logging.getLogger("tacit.coordinator.registry")
@@ -151,17 +152,17 @@ class Registry:
     def manifest(self, name: str) -> bytes:
         """The manifest that belongs to the model's hash, from any peer that has it."""
         offer = self.model(name)
-        raw = self._document(MANIFEST, offer)
-        if hashlib.sha256(raw).hexdigest() != offer.manifest_hash:
-            self._documents.pop((MANIFEST, offer.manifest_hash), None)
-            raise PeerError("coordinator", f"the manifest received for {name} does not have the hash announced")
-        return raw
+        return self._document(MANIFEST, offer, offer.manifest_hash)
 
     def tokenizer(self, name: str) -> bytes:
-        """tokenizer.json; the client checks it against the manifest."""
-        return self._document(TOKENIZER, self.model(name))
+        """tokenizer.json with the hash that the manifest gives; the client checks it again."""
+        offer = self.model(name)
+        stated = parse_json(self.manifest(name))
+        expected = stated.get("tokenizer_hash") if isinstance(stated, dict) else None
+        return self._document(TOKENIZER, offer, expected)
 
-    def _document(self, protocol: str, offer: ModelOffer) -> bytes:
+    def _document(self, protocol: str, offer: ModelOffer, expected: object) -> bytes:
+        """From the first holder that sends bytes with SHA-256 `expected` (None: any); nothing else is kept."""
         key = (protocol, offer.manifest_hash)
         if key in self._documents:
             return self._documents[key]
@@ -169,11 +170,16 @@ class Registry:
         for live in self.holders(offer):
             try:
                 found = self._mesh.request(live.member.peer_id, protocol, offer.name.encode("utf-8"))
-            except NetworkError as error:
+            except TacitError as error:
                 problem = error
                 continue
-            self._documents[key] = found
-            return found
+            if expected is None or hashlib.sha256(found).hexdigest() == expected:
+                self._documents[key] = found
+                return found
+            problem = PeerError(
+                live.member.display, f"sent a {protocol} of {offer.name} that does not have the hash announced"
+            )
+            log.warning("%s", problem)
         raise problem
 
     def refresh(self) -> None:

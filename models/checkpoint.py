@@ -76,7 +76,10 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     folder = locate(name_or_path)
     config_bytes = _read(folder / "config.json")
     config = _parse(config_bytes, folder / "config.json")
-    layout = read_layout(config)
+    try:
+        layout = read_layout(config)
+    except ModelError as error:  # of several models a cluster serves, which one
+        raise ModelError(f"{folder}/{error}") from None
     tensors, weights_hash = _load_weights(folder, layout)
     bos, eos = _special_tokens(folder, config, layout.spec.vocab)
     return Checkpoint(
@@ -139,9 +142,11 @@ def _load_tokenizer(path: Path, vocab: int) -> bytes | None:
         ids = Tokenizer.from_str(data.decode()).get_vocab(with_added_tokens=True).values()
     except Exception as error:  # the library raises bare Exceptions
         raise ModelError(f"{path}: not a tokenizer ({str(error)[:200]})") from error
-    last = max(ids, default=0)
+    last = max(ids, default=-1)
     if last >= vocab:
         raise ModelError(f"{path}: wrong tokenizer, has token {last}, but the model's vocabulary ends at {vocab - 1}")
+    if 2 * (last + 1) < vocab:  # vocabularies are padded by a few rows, not to twice their size
+        raise ModelError(f"{path}: wrong tokenizer, ends at token {last}, but the model's vocabulary at {vocab - 1}")
     return data
 
 

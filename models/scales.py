@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..protocols.base import Spec
-from ..protocols.pair.scales import Ranges, Scales, make_scales
+from ..protocols.pair.scales import CALIBRATED, Ranges, Scales, make_scales
 from ..protocols.plain.plain import Plain
 from .checkpoint import load_checkpoint
 from .decoder import forward
 from .fold import fold
 
 SEQUENCES = 4
-LENGTH = 96
 
 
 class RangeRecorder:
@@ -95,7 +94,7 @@ def sample_sequences(spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], 
 
     Drawn from SHA-256 of fixed strings, so every machine calibrates on the same tokens.
     """
-    length = min(LENGTH, spec.context)
+    length = min(CALIBRATED, spec.context)
     out = []
     for i in range(SEQUENCES):
         stream = b"".join(

@@ -36,6 +36,7 @@ from ..protocols.pair.scales import BITS_LOGITS, FRAC_LOGITS
 from ..protocols.pair.secret import U64
 from ..protocols.trace.trace import Trace
 from .links import ComputeLinks, DealerLinks, SessionLimits, Tally
+from .memory import keep_freed_memory
 from .served import ServedModel
 
 AHEAD_BYTES = 32 << 20
@@ -48,6 +49,7 @@ def serve_compute(role: int, model: ServedModel, links: ComputeLinks, limits: Se
 
     PeerError when the client or a peer sends what the protocol does not allow; PeerLost and NetworkError from the links.
     """
+    keep_freed_memory()
     return _Compute(role, model, links, limits).run()
 
 
@@ -153,6 +155,7 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
 
     PeerError when the two ask for different steps, or for steps the session does not have.
     """
+    keep_freed_memory()
     seeds = (links.peer0.seed(b"correlations"), links.peer1.seed(b"correlations"))
     dealer = Dealer((links.peer0, links.peer1), seeds, make_trees(tree_keys(links.session)))
     protocol = PairDealer(dealer, model.spec, model.scales)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from ..errors import ConfigError
-from ..models.checkpoint import Checkpoint, load_checkpoint
-from ..models.fold import Weights as Folded
+from ..models.checkpoint import load_checkpoint
 from ..models.fold import fold
-from ..models.scales import calibrate, sample_sequences
+from ..models.ranges import calibrated
 from ..protocols.base import Spec
-from ..protocols.pair.scales import Ranges, Scales, make_scales
+from ..protocols.pair.scales import Scales, make_scales
 from ..protocols.pair.weights import Weights, prepare
-from .memory import keep_freed_memory
-
-RANGES_FORMAT = 1  # raise when calibration changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +32,6 @@ def load_model(path: str) -> ServedModel:
     import torch
 
     torch.set_num_threads(1)  # a peer has a core; its sessions are its threads
-    keep_freed_memory()
     checkpoint = load_checkpoint(path)
     spec, folded = fold(checkpoint)
     ranges = calibrated(checkpoint, spec, folded)
@@ -67,23 +54,3 @@ def load_model(path: str) -> ServedModel:
             "eos": list(checkpoint.eos),
         },
     )
-
-
-def calibrated(checkpoint: Checkpoint, spec: Spec, folded: Folded) -> Ranges:
-    """The model's ranges, from the user's cache when these very weights were calibrated before."""
-    folder = Path(os.environ.get("TACIT_CACHE_DIR") or platformdirs.user_cache_dir("tacit")) / "ranges"
-    path = folder / f"{checkpoint.weights_hash[:32]}-{checkpoint.config_hash[:16]}-{RANGES_FORMAT}.json"
-    with contextlib.suppress(OSError, ValueError):
-        found: Ranges = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    ranges = calibrate(spec, folded, sample_sequences(spec, folded, checkpoint.bos))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            json.dump(ranges, file)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise ConfigError(
-            f"the cache folder {folder} cannot be written: {error.strerror}; set TACIT_CACHE_DIR"
-        ) from error
-    return ranges

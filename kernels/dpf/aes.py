@@ -18,6 +18,8 @@ from numba.extending import intrinsic
 
 from .hashing import U64
 
+I64 = ir.IntType(64)
+I32 = ir.IntType(32)
 BLOCKS = 16  # blocks a call of mmo16 transforms; buffers are padded to a multiple of it
 
 
@@ -62,44 +64,74 @@ def _sbox() -> tuple[int, ...]:
             return tuple(table)
 
 
+class Emitter:
+    """Emits vector code over `words` 64-bit lanes; seeds are pairs of lanes (a, b)."""
+
+    def __init__(self, builder: Any, words: int) -> None:
+        self.b = builder
+        self.words = words
+        self.vec = ir.VectorType(I64, words)
+        suffix = ".512" if words == 8 else ""
+        fn = ir.FunctionType(self.vec, [self.vec, self.vec])
+        insert: Any = cgutils.get_or_insert_function
+        self._enc = insert(builder.module, fn, "llvm.x86.aesni.aesenc" + suffix)
+        self._last = insert(builder.module, fn, "llvm.x86.aesni.aesenclast" + suffix)
+
+    def pointer(self, address: Any, words: int = 0) -> Any:
+        """A vector pointer `words` 64-bit words behind a raw address."""
+        moved = self.b.add(address, ir.Constant(I64, 8 * words))
+        return self.b.inttoptr(moved, self.vec.as_pointer())
+
+    def load(self, address: Any, words: int = 0) -> Any:
+        value = self.b.load(self.pointer(address, words))
+        value.align = 8
+        return value
+
+    def store(self, value: Any, address: Any, words: int = 0) -> None:
+        self.b.store(value, self.pointer(address, words)).align = 8
+
+    def constant(self, pair: tuple[int, int]) -> Any:
+        return ir.Constant(self.vec, [ir.Constant(I64, v) for _ in range(self.words // 2) for v in pair])
+
+    def shuffle(self, x: Any, y: Any, order: list[int]) -> Any:
+        return self.b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(order)), order))
+
+    def pairs(self, x: Any, order: tuple[int, int]) -> Any:
+        """Reorder inside each seed."""
+        return self.shuffle(x, x, [2 * s + o for s in range(self.words // 2) for o in order])
+
+    def sigma(self, v: Any) -> Any:
+        """(a, b) -> (a xor b, a)."""
+        swapped = self.pairs(v, (1, 0))
+        return self.b.xor(swapped, self.b.and_(v, self.constant((-1, 0))))
+
+    def control(self, v: Any) -> Any:
+        """All ones where the seed's control bit is 1: both lanes."""
+        bit = self.b.and_(self.pairs(v, (0, 0)), self.constant((1, 1)))
+        return self.b.sub(self.constant((0, 0)), bit)
+
+    def mmo(self, inputs: list[Any], keys: Any) -> list[Any]:
+        """AES(x) xor x for several vectors side by side."""
+        s = [self.b.xor(x, self.load(keys)) for x in inputs]
+        for r in range(1, 11):
+            k = self.load(keys, 8 * r)
+            s = [self.b.call(self._last if r == 10 else self._enc, [v, k]) for v in s]
+        return [self.b.xor(v, x) for v, x in zip(s, inputs, strict=True)]
+
+
 def _mmo_intrinsic(words: int) -> Any:
     """The intrinsic mmo16(src, dst, round_keys) on raw addresses, over vectors of `words` 64-bit words."""
-    vec = ir.VectorType(ir.IntType(64), words)
-    suffix = ".512" if words == 8 else ""
-    per_group = 4 if words == 8 else 8  # vectors in flight: enough to hide the latency of a round
-    groups = 2 * BLOCKS // (words * per_group)
+    flight = 4 if words == 8 else 8  # vectors side by side: enough to hide the latency of a round
 
     @intrinsic
     def mmo16(typingctx: Any, src: Any, dst: Any, keys: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            p_src, p_dst = (builder.inttoptr(a, vec.as_pointer()) for a in args[:2])
-            p_key = builder.inttoptr(args[2], ir.IntType(64).as_pointer())
-            fn = ir.FunctionType(vec, [vec, vec])
-            enc = cgutils.get_or_insert_function(builder.module, fn, "llvm.x86.aesni.aesenc" + suffix)  # type: ignore[no-untyped-call]
-            last = cgutils.get_or_insert_function(builder.module, fn, "llvm.x86.aesni.aesenclast" + suffix)  # type: ignore[no-untyped-call]
-
-            def at(pointer: Any, index: int) -> Any:
-                return builder.gep(pointer, [ir.Constant(ir.IntType(64), index)])
-
-            def load(pointer: Any, index: int) -> Any:
-                value = builder.load(at(pointer, index))
-                value.align = 8
-                return value
-
-            def key(r: int) -> Any:  # round keys are stored 8 words apart, whatever the vector's width
-                value = builder.load(builder.bitcast(at(p_key, 8 * r), vec.as_pointer()))
-                value.align = 8
-                return value
-
-            for g in range(groups):
-                x = [load(p_src, g * per_group + i) for i in range(per_group)]
-                s = [builder.xor(v, key(0)) for v in x]
-                for r in range(1, 11):
-                    k = key(r)
-                    s = [builder.call(last if r == 10 else enc, [v, k]) for v in s]
-                for i in range(per_group):
-                    store = builder.store(builder.xor(s[i], x[i]), at(p_dst, g * per_group + i))
-                    store.align = 8
+            e = Emitter(builder, words)
+            src, dst, keys = args
+            for start in range(0, 2 * BLOCKS, flight * words):
+                at = range(start, start + flight * words, words)
+                for w, y in zip(at, e.mmo([e.load(src, w) for w in at], keys), strict=True):
+                    e.store(y, dst, w)
             return context.get_dummy_value()
 
         return types.void(types.uint64, types.uint64, types.uint64), codegen

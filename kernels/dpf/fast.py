@@ -332,32 +332,17 @@ def histogram(x, rows, roots, cw, pcw, party, bits, tree, convert, out):
     tile = 16
     depth = bits - 3
     mask = (1 << bits) - 1
-    size = tile << depth
-    s = np.empty((size, 2), np.uint64)
-    s2 = np.empty((size, 2), np.uint64)
-    sg = np.zeros((max(size, 16), 2), np.uint64)
-    hg = np.empty((max(size, 16), 2), np.uint64)
+    size = (tile << depth) + 32
+    s, s2, cwx = _aligned(size), _aligned(size), _aligned(size)
+    sg, hg = _aligned(size), _aligned(size)
+    tree_of = np.arange(tile)
     for base in range(0, len(x), tile):
         m = min(tile, len(x) - base)
         for i in range(m):
             s[i, 0] = (roots[base + i, 0] & ~one) | np.uint64(party)
             s[i, 1] = roots[base + i, 1]
         for level in range(depth):
-            per = 1 << level
-            for i in range(m * per):
-                sg[i, 0] = s[i, 0] ^ s[i, 1]
-                sg[i, 1] = s[i, 0]
-            mmo(sg, hg, m * per, tree)
-            for e in range(m):
-                c0, c1 = cw[base + e, level, 0], cw[base + e, level, 1]
-                for i in range(e * per, (e + 1) * per):
-                    t = np.uint64(0) - (s[i, 0] & one)
-                    l0 = hg[i, 0] ^ (c0 & t)
-                    l1 = hg[i, 1] ^ (c1 & t)
-                    s2[2 * i, 0] = l0
-                    s2[2 * i, 1] = l1
-                    s2[2 * i + 1, 0] = l0 ^ s[i, 0]
-                    s2[2 * i + 1, 1] = l1 ^ s[i, 1]
+            _grow(s, s2, cwx, m, 1 << level, tree_of, cw, base, level, tree)
             s, s2 = s2, s
         per = 1 << depth
         for i in range(m * per):
@@ -422,32 +407,19 @@ def points(x, roots, cw, pcw, party, bits, tree, convert, out):
 def one_hot(roots, cw, pcw, party, depth, tree, convert, out):
     """out (B, 2^(depth + 1)) = share of the one-hot row of each key, two entries a leaf: cw (B, depth, 2), pcw (B, 2)."""
     one = np.uint64(1)
-    size = max(16, 1 << depth)
-    s = np.empty((size, 2), np.uint64)
-    s2 = np.empty((size, 2), np.uint64)
-    sg = np.zeros((size, 2), np.uint64)
-    hg = np.empty((size, 2), np.uint64)
+    size = (1 << depth) + 32
+    s, s2, cwx = _aligned(size), _aligned(size), _aligned(size)
+    sg, hg = _aligned(size), _aligned(size)
+    tree_of = np.zeros(1, np.int64)
     for e in range(len(roots)):
         s[0, 0] = (roots[e, 0] & ~one) | np.uint64(party)
         s[0, 1] = roots[e, 1]
-        for level in range(depth + 1):
-            per = 1 << level
-            for i in range(per):
-                sg[i, 0] = s[i, 0] ^ s[i, 1]
-                sg[i, 1] = s[i, 0]
-            if level == depth:
-                break
-            mmo(sg, hg, per, tree)
-            c0, c1 = cw[e, level, 0], cw[e, level, 1]
-            for i in range(per):
-                t = np.uint64(0) - (s[i, 0] & one)
-                l0 = hg[i, 0] ^ (c0 & t)
-                l1 = hg[i, 1] ^ (c1 & t)
-                s2[2 * i, 0] = l0
-                s2[2 * i, 1] = l1
-                s2[2 * i + 1, 0] = l0 ^ s[i, 0]
-                s2[2 * i + 1, 1] = l1 ^ s[i, 1]
+        for level in range(depth):
+            _grow(s, s2, cwx, 1, 1 << level, tree_of, cw, e, level, tree)
             s, s2 = s2, s
+        for i in range(1 << depth):
+            sg[i, 0] = s[i, 0] ^ s[i, 1]
+            sg[i, 1] = s[i, 0]
         mmo(sg, hg, 1 << depth, convert)
         for i in range(1 << depth):
             t = np.uint64(0) - (s[i, 0] & one)

@@ -10,68 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .aes import BLOCKS, vector_words
-
-_I64 = ir.IntType(64)
-_I32 = ir.IntType(32)
-
-
-class _Emitter:
-    """Emits vector code over `words` 64-bit lanes; seeds are pairs of lanes (a, b)."""
-
-    def __init__(self, builder: Any, words: int) -> None:
-        self.b = builder
-        self.words = words
-        self.vec = ir.VectorType(_I64, words)
-        suffix = ".512" if words == 8 else ""
-        fn = ir.FunctionType(self.vec, [self.vec, self.vec])
-        insert: Any = cgutils.get_or_insert_function
-        self._enc = insert(builder.module, fn, "llvm.x86.aesni.aesenc" + suffix)
-        self._last = insert(builder.module, fn, "llvm.x86.aesni.aesenclast" + suffix)
-
-    def pointer(self, address: Any, words: int = 0) -> Any:
-        """A vector pointer `words` 64-bit words behind a raw address."""
-        moved = self.b.add(address, ir.Constant(_I64, 8 * words))
-        return self.b.inttoptr(moved, self.vec.as_pointer())
-
-    def load(self, address: Any, words: int = 0) -> Any:
-        value = self.b.load(self.pointer(address, words))
-        value.align = 8
-        return value
-
-    def store(self, value: Any, address: Any, words: int = 0) -> None:
-        self.b.store(value, self.pointer(address, words)).align = 8
-
-    def constant(self, pair: tuple[int, int]) -> Any:
-        return ir.Constant(self.vec, [ir.Constant(_I64, v) for _ in range(self.words // 2) for v in pair])
-
-    def shuffle(self, x: Any, y: Any, order: list[int]) -> Any:
-        return self.b.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(order)), order))
-
-    def pairs(self, x: Any, order: tuple[int, int]) -> Any:
-        """Reorder inside each seed."""
-        return self.shuffle(x, x, [2 * s + o for s in range(self.words // 2) for o in order])
-
-    def sigma(self, v: Any) -> Any:
-        """(a, b) -> (a xor b, a)."""
-        swapped = self.pairs(v, (1, 0))
-        return self.b.xor(swapped, self.b.and_(v, self.constant((-1, 0))))
-
-    def control(self, v: Any) -> Any:
-        """All ones where the seed's control bit is 1: both lanes."""
-        bit = self.b.and_(self.pairs(v, (0, 0)), self.constant((1, 1)))
-        return self.b.sub(self.constant((0, 0)), bit)
-
-    def mmo(self, inputs: list[Any], keys: Any) -> list[Any]:
-        """AES(x) xor x for several vectors side by side."""
-        s = [self.b.xor(x, self.load(keys)) for x in inputs]
-        for r in range(1, 11):
-            k = self.load(keys, 8 * r)
-            s = [self.b.call(self._last if r == 10 else self._enc, [v, k]) for v in s]
-        return [self.b.xor(v, x) for v, x in zip(s, inputs, strict=True)]
+from .aes import BLOCKS, I32, I64, Emitter, vector_words
 
 
 def _grow_intrinsic(words: int) -> Any:
@@ -83,7 +24,7 @@ def _grow_intrinsic(words: int) -> Any:
         """dst[2 i], dst[2 i + 1] = children of src[i] with correction word cw[i], for 16 seeds."""
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            e = _Emitter(builder, words)
+            e = Emitter(builder, words)
             src, dst, cw, keys = args
             for start in range(0, BLOCKS // seeds, flight):
                 at = [(start + i) * words for i in range(flight)]
@@ -117,14 +58,14 @@ def _leaf_intrinsic(words: int, products: int) -> Any:
         """
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            e = _Emitter(builder, words)
+            e = Emitter(builder, words)
             src, tweak, pcw, keys, coef, stride, acc = args
-            zero = ir.Constant(ir.VectorType(_I64, words), [0] * words)
-            pair = ir.VectorType(_I64, 2)
+            zero = ir.Constant(ir.VectorType(I64, words), [0] * words)
+            pair = ir.VectorType(I64, 2)
             loaded = builder.load(builder.inttoptr(pcw, pair.as_pointer()))
             loaded.align = 8
-            k = builder.shuffle_vector(loaded, loaded, ir.Constant(ir.VectorType(_I32, words), [0, 1] * seeds))
-            j = builder.insert_element(zero, tweak, ir.Constant(_I32, 0))
+            k = builder.shuffle_vector(loaded, loaded, ir.Constant(ir.VectorType(I32, words), [0, 1] * seeds))
+            j = builder.insert_element(zero, tweak, ir.Constant(I32, 0))
             j = e.shuffle(j, zero, [0, words] * seeds)
             sums = [e.load(acc, 8 * r) for r in range(products)]
             for start in range(0, BLOCKS // seeds, flight):
@@ -134,7 +75,7 @@ def _leaf_intrinsic(words: int, products: int) -> Any:
                 for x, y, w in zip(v, g, at, strict=True):
                     value = builder.add(y, builder.and_(k, e.control(x)))
                     for r in range(products):
-                        where = builder.add(coef, builder.mul(stride, ir.Constant(_I64, r)))
+                        where = builder.add(coef, builder.mul(stride, ir.Constant(I64, r)))
                         sums[r] = builder.add(sums[r], builder.mul(value, e.load(where, w)))
             for r, total in enumerate(sums):
                 e.store(total, acc, 8 * r)
@@ -153,13 +94,13 @@ def _fused_leaf_intrinsic(words: int) -> Any:
         """As leaf16_2 for 4 leaves and three factors at once (tweaks 0, 1, 2; pcw 6 words): acc[2 f + r], vectors of 8 words."""
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            e = _Emitter(builder, words)
+            e = Emitter(builder, words)
             src, pcw, keys, coef, stride, acc = args
-            pair = ir.VectorType(_I64, 2)
-            spread = ir.Constant(ir.VectorType(_I32, words), [0, 1] * seeds)
+            pair = ir.VectorType(I64, 2)
+            spread = ir.Constant(ir.VectorType(I32, words), [0, 1] * seeds)
             factors = []
             for f in range(3):
-                address = builder.add(pcw, ir.Constant(_I64, 16 * f))
+                address = builder.add(pcw, ir.Constant(I64, 16 * f))
                 loaded = builder.load(builder.inttoptr(address, pair.as_pointer()))
                 loaded.align = 8
                 factors.append(builder.shuffle_vector(loaded, loaded, spread))
@@ -171,7 +112,7 @@ def _fused_leaf_intrinsic(words: int) -> Any:
                 for f in range(3):
                     value = builder.add(g[f], builder.and_(factors[f], control))
                     for r in range(2):
-                        where = builder.add(coef, builder.mul(stride, ir.Constant(_I64, r)))
+                        where = builder.add(coef, builder.mul(stride, ir.Constant(I64, r)))
                         i = 2 * f + r
                         sums[i] = builder.add(sums[i], builder.mul(value, e.load(where, at)))
             for i, total in enumerate(sums):

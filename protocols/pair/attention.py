@@ -83,7 +83,7 @@ def deal_attention(d: Dealer, plan: AttentionPlan, cache: MaskCache, rows: int, 
     cache.keys.append(k_mask)
     cache.values.append(d.mask(kv).reshape(rows, plan.kv_heads, -1))
     d.share(causal.gather(masks_against(q_mask, cache.keys.all)), plan.bits_q)
-    d.flush()
+    d.ready()
     deal_softmax(d, plan, causal, cache.values.all)
 
 

@@ -24,15 +24,6 @@ class Cost:
             self.offline1 + other.offline1,
         )
 
-    def together(self, other: Cost) -> Cost:
-        """Two gates that share their rounds."""
-        return Cost(
-            max(self.rounds, other.rounds),
-            self.online + other.online,
-            self.offline0 + other.offline0,
-            self.offline1 + other.offline1,
-        )
-
 
 def opened(count: int, bits: int) -> Cost:
     """`count` values of `bits` bits opened in one round."""

@@ -40,12 +40,12 @@ def deal_norm(d: Dealer, rows: int, plan: NormPlan) -> None:
     x = deal_lift(d, rows * plan.width, plan.bits_x)
     d.share((x.r * x.r).reshape(rows, -1).sum(1), 64)
     d.share(x.r * x.b, 63 - plan.bits_x)
-    d.flush()
+    d.ready()
     deal_table(d, plan.table, rows)
     inv = deal_lift(d, rows, plan.bits_inv)
     each = [np.repeat(a, plan.width) for a in (inv.r, inv.b)]
     deal_product(d, x, LiftMask(each[0], each[1], inv.bits))
-    d.flush()
+    d.ready()
 
 
 def rms_norm(party: Party, x: Secret, plan: NormPlan) -> Secret:

@@ -8,7 +8,7 @@ is consumed twice.
 
 | message | between | fields | body |
 | --- | --- | --- | --- |
-| correlations | dealer -> peer i | step, gate (running number) | items in order, byte aligned: corrections (peer 1 only), packed; |
+| correlations | dealer -> peer i | step, number | gates' items in order, byte aligned: corrections (peer 1 only), packed; |
 | | | | keys: cw, then pcw, 8 bytes a word |
 | open | peer <-> peer | step, round | masked shares of all values of the round, packed, byte aligned |
 """
@@ -32,6 +32,7 @@ from .secret import U64, low
 
 I64 = npt.NDArray[np.int64]
 BLOCK = 1 << 13  # words
+MESSAGE = 1 << 18  # bytes of correlations worth a message
 
 
 class Stream:
@@ -104,7 +105,7 @@ class Party:
         """The next `size` bytes of the dealer's stream; a new message is fetched when the last is used up."""
         if self._at == len(self._body):
             message = self._dealer.receive("correlations")
-            if message.fields.get("step") != self._step or message.fields.get("gate") != self._message:
+            if message.fields.get("step") != self._step or message.fields.get("number") != self._message:
                 raise PeerError(self._dealer.remote, "its correlations are for another step or gate")
             self._message += 1
             self._body, self._at = message.body, 0
@@ -171,6 +172,7 @@ class Dealer:
         self._prgs = (Prg(k[0]), Prg(k[1]))
         self._streams = tuple({purpose: Stream(prg, purpose, 0) for purpose in Purpose} for prg in self._prgs)
         self._step, self._message = 0, [0, 0]
+        self._pending = 0  # bytes in items, at peer 1
         self._items: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]] = ([], [])
 
     def begin(self, step: int) -> None:
@@ -180,12 +182,18 @@ class Dealer:
         self._step, self._message = step, [0, 0]
         self.sent = [0, 0]
 
+    def ready(self) -> None:
+        """A gate's items are complete: send them if enough have come together, so that small steps travel in few messages."""
+        if self._pending >= MESSAGE:
+            self.flush()
+
     def flush(self) -> None:
-        """Send what a gate needs: one message a peer, none if empty."""
+        """Send all items: one message a peer, none if empty."""
+        self._pending = 0
         for i, (link, items) in enumerate(zip(self._links, self._items, strict=True)):
             if items:
                 body = items[0] if len(items) == 1 else np.concatenate(items)
-                link.send("correlations", body, step=self._step, gate=self._message[i])
+                link.send("correlations", body, step=self._step, number=self._message[i])
                 self.sent[i] += body.nbytes
                 self._message[i] += 1
                 items.clear()
@@ -202,12 +210,15 @@ class Dealer:
         if bits <= 0:
             return
         flat = np.ascontiguousarray(value).reshape(-1)
-        self._items[1].append(pack(flat - self._words(0, Purpose.PAD, flat.size), bits))
+        correction = pack(flat - self._words(0, Purpose.PAD, flat.size), bits)
+        self._items[1].append(correction)
+        self._pending += correction.nbytes
 
     def keys(self, alpha: U64, depth: int, beta: U64, words: I64, lane16: bool = False) -> None:
         """Deal tree keys at `alpha` (B,) with payloads beta (B, sum words): 16 depth + 8 words bytes a key to each peer."""
         roots = [self._words(i, Purpose.ROOT, 2 * len(alpha)).reshape(-1, 2) for i in (0, 1)]
         cw, pcw = self.trees.generate(alpha, depth, roots[0], roots[1], beta, words, lane16)
+        self._pending += cw.nbytes + pcw.nbytes
         for items in self._items:
             items.append(cw.reshape(-1).view(np.uint8))
             items.append(pcw.reshape(-1).view(np.uint8))

@@ -22,7 +22,8 @@ import numpy as np
 
 from ...errors import ModelError
 from ..base import Spec
-from .tables import F64, Function, Table, build
+from .functions import FUNCTIONS, exp, relu
+from .tables import Table, build
 
 MARGIN = 2  # bits of room above the calibrated magnitude, everywhere
 FRAC_X = 30  # residual stream
@@ -32,6 +33,8 @@ FRAC_E = 20  # exponentials
 WINDOW = 13  # log2 of the thermometer's window at FRAC_IN: 2 nats
 FRAC_LOGITS, BITS_LOGITS = 16, 32
 REACH = 3  # rms may leave its calibrated range by 2^REACH on either side
+COUNT = 16  # bits in which the thermometer counts a row's scores and names its windows
+CALIBRATED = 96  # tokens of a calibration sequence
 
 Ranges = Mapping[str, Mapping[str, float]]
 _T = TypeVar("_T")
@@ -195,7 +198,7 @@ def _norm(site: str, spec: Spec, seen: Mapping[str, float], cap: int, ring: int)
     bits_x = max(frac_x + top + 2, min(28, ring - (FRAC_X - frac_x)))
     # lifted x and 1/rms must have 64 bits together: the drop from the table's scale takes at most bits_x
     frac_table = min(38 + math.ceil(math.log2(hi)), 58 + math.floor(math.log2(lo)), frac_inv + bits_x)
-    table = _rsqrt(bits, max(0, math.floor(math.log2(low)) - 4), math.log2(squares), spec.eps, frac_table, low)
+    table = _rsqrt(bits, max(0, math.floor(math.log2(low)) - 4), squares, spec.eps, frac_table, low)
     bits_inv = 64 - (frac_table - frac_inv)
     return NormPlan(spec.width, frac_x, bits_x, table, frac_inv, bits_inv)
 
@@ -215,10 +218,21 @@ def _attention(
     bits_q = 2 * frac_q + bits_s - FRAC_IN
     bits_raw, bits_v = (f + magnitude(seen[name]) + 2 for f, name in ((frac_raw, "raw"), (FRAC_V, "v")))
     bits_o = 64 - (36 - FRAC_E) - (FRAC_E + FRAC_V - frac_o)
+    if spec.context >> COUNT:
+        raise ModelError(
+            f"{site}: a row of {spec.context} scores is longer than {(1 << COUNT) - 1}, the most it can count"
+        )
+    _fits(site, "scores", seen["scores"], bits_s, COUNT + WINDOW)
     if rope:
         _fits(site, "q and k", seen["raw"], bits_raw, 64 - (frac_in - frac_raw))
     _fits(site, "v", seen["v"], bits_v, 64 - (frac_in - FRAC_V))
     _fits(site, "the sum of exp times v", seen["weighted"], frac_o + magnitude(seen["weighted"]) + 2, bits_o)
+    weighted = seen["weighted"] * max(1.0, spec.context / CALIBRATED)  # it grows with the row; no margin on top of that
+    if weighted >= 2.0 ** (bits_o - 2 - frac_o):
+        raise ModelError(
+            f"{site}: the sum of exp times v, {seen['weighted']:.3g} over {CALIBRATED} tokens, may exceed "
+            f"2^{bits_o - 2 - frac_o} over {spec.context}"
+        )
     half = 1 << (bits_s - WINDOW - 2)
     lowest = max(-half, math.floor((seen["row_max_low"] - 8) * 2.0 ** (FRAC_IN - WINDOW)))
     longest = spec.context
@@ -266,32 +280,6 @@ def _activation(site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, 
         raise ModelError(f"{site}: {room} fraction bits are left for the activation, 28 are needed")
     table = _pointwise(spec.activation, bits, frac_table)
     return ActivationPlan(table, None, 0, min(18, table.frac_out))
-
-
-def silu(x: F64) -> F64:
-    """x / (1 + e^-x)."""
-    y: F64 = x / (1 + np.exp(-np.clip(x, -60, 60)))
-    return y
-
-
-def gelu_tanh(x: F64) -> F64:
-    """Hendrycks and Gimpel 2016, tanh form."""
-    y: F64 = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return y
-
-
-def gelu(x: F64) -> F64:
-    """x times the normal distribution function."""
-    return np.asarray(0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))), np.float64)
-
-
-def relu(x: F64) -> F64:
-    """max(x, 0)."""
-    y: F64 = np.maximum(x, 0.0)
-    return y
-
-
-FUNCTIONS: Mapping[str, Function] = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu, "relu": relu}
 
 
 @lru_cache(maxsize=64)
@@ -365,7 +353,7 @@ def _exp(bits: int) -> Table:
     depth = bits - 9
     edge = 2.0 ** (bits - 1 - FRAC_IN)
     return build(
-        lambda z: np.exp(np.clip(z, -80, 2)),
+        lambda z: exp(np.clip(z, -80, 2)),
         bits=bits,
         depth=depth,
         frac_in=FRAC_IN,
@@ -397,12 +385,11 @@ def _reciprocal(bits: int, low: float, frac_out: int) -> Table:
 
 
 @lru_cache(maxsize=256)
-def _rsqrt(bits: int, leaf: int, log_squares: float, eps: float, frac_out: int, low: float) -> Table:
+def _rsqrt(bits: int, leaf: int, squares: float, eps: float, frac_out: int, low: float) -> Table:
     """1 / sqrt(ss / squares + eps) for an integer sum of squares ss >= low; leaf windows of 2^leaf."""
     depth = bits - leaf
-    squares = 2.0**log_squares
     return build(
-        lambda ss: (np.maximum(ss, low / 2) / squares + eps) ** -0.5,
+        lambda ss: 1 / np.sqrt(np.maximum(ss, low / 2) / squares + eps),
         bits=bits,
         depth=depth,
         frac_in=0,

@@ -50,7 +50,7 @@ class Secret:
     def drop(self, frac: int, role: int) -> Secret:
         """Local truncation to `frac` bits: (x_i >> s) in the ring 2^(bits - s), plus one by party 0.
 
-        x >> s with error in {0, +1}, unbiased (stochastic rounding by the share's low bits), never a gross failure, because
+        x >> s with error in {0, +1}, unbiased to 2^-s (stochastic rounding by the share's low bits), never a gross failure, since
         the ring shrinks with the number (DESIGN 5.2). No round, no bytes.
         """
         s = self.frac - frac
@@ -62,10 +62,6 @@ class Secret:
         if role == 0:
             share += np.uint64(1)
         return Secret(share, frac, self.bits - s)
-
-    def raised(self, frac: int) -> Secret:
-        """The same number at more fraction bits: a left shift; the ring keeps its width."""
-        return Secret(self.share << np.uint64(frac - self.frac), frac, self.bits)
 
     def plus(self, other: Secret) -> Secret:
         """Sum of two secrets of one scale, in the narrower ring."""

@@ -73,7 +73,7 @@ def _deal_small(d: Dealer, r: U64, bits: int) -> None:
     for start in range(0, len(r), PORTION):
         part = r[start : start + PORTION]
         d.keys(part >> np.uint64(3), depth, one_of_eight(part), _words(depth), lane16=True)
-        d.flush()
+        d.ready()
 
 
 def deal_softmax(d: Dealer, plan: AttentionPlan, causal: Causal, values: U64) -> None:
@@ -90,13 +90,13 @@ def deal_softmax(d: Dealer, plan: AttentionPlan, causal: Causal, values: U64) ->
     eps = causal.scatter(d.mask(n).reshape(heads, -1))
     sigma = low(d.mask(rows), plan.reciprocal.cover.n)
     d.share(masks_weighted(eps, values), plan.bits_e)
-    d.flush()
+    d.ready()
     deal_keys(d, plan.reciprocal, sigma)
     o = deal_lift(d, rows * plan.head_size, plan.bits_o)
     g = deal_lift(d, rows, plan.bits_g)
     each = [np.repeat(a, plan.head_size) for a in (g.r, g.b)]
     deal_product(d, o, LiftMask(each[0], each[1], g.bits))
-    d.flush()
+    d.ready()
 
 
 def softmax(

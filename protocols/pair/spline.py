@@ -39,7 +39,7 @@ def deal_keys(d: Dealer, table: Table, r: U64, factors: U64 | None = None) -> No
     for start in range(0, len(r), PORTION):
         part = slice(start, start + PORTION)
         d.keys(r[part] >> np.uint64(c.n - c.depth), c.depth, c.payload(r[part], f[part]), c.words(f.shape[1]))
-        d.flush()
+        d.ready()
 
 
 def deal_table(d: Dealer, table: Table, count: int) -> U64:

@@ -7,14 +7,15 @@ always pieces, and the worst error seen is the table's declared error. So tails,
 plain splines are one construction (splines by windows: DESIGN 5.5; K. Storrier, A. Vadapalli, A. Lyons, R. Henry: Grotto,
 CCS 2023, for piecewise polynomials on DPF trees).
 
-The dealer and both peers build the same tables: the arithmetic is float64 on the same inputs, and the manifest's hash covers
-the parameters; `Table.digest` is compared when a session starts.
+The dealer and both peers build the same tables, to the last bit: the manifest's hash covers the parameters, and fits and
+functions use only what IEEE 754 rounds correctly, in a fixed order (`functions`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +23,10 @@ import numpy.typing as npt
 
 from ...errors import ModelError
 from ...kernels.dpf.cover import EXPAND, ZERO, Cover, dense_pairs
+from .functions import F64, Function
 
-F64 = npt.NDArray[np.float64]
 DENSE = 1 << 14  # leaf windows listed in order, at most
-Function = Callable[[F64], F64]
+NODES = np.rint(np.cos(np.pi * (np.arange(24) + 0.5) / 24) * 2.0**30) / 2.0**30  # rounded: the same on every machine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,18 +175,15 @@ def _fit(
         return np.zeros((0, 3), np.uint64), np.zeros(0)
     if q == 0:  # windows of one integer: v is 0
         terms = 1
-    nodes: F64 = np.cos(np.pi * (np.arange(24) + 0.5) / 24) if q else np.zeros(1)
-    y = f((u[:, None] + nodes) * window)
-    basis = np.linalg.pinv(np.vander(nodes, terms, increasing=True))  # (terms, 24)
-    real = y @ basis.T
-    scale = 2.0 ** (frac_out - q * np.arange(terms))
+    nodes: F64 = NODES if q else np.zeros(1)
+    real = _least_squares(nodes, f((u[:, None] + nodes) * window), terms)
+    scale = np.ldexp(1.0, frac_out - q * np.arange(terms))
     c = np.rint(real * scale)
     check: F64 = np.linspace(-1, 1, 33) if q else nodes
     want = f((u[:, None] + check) * window)
-    got = (c / scale) @ np.vander(check, terms, increasing=True).T
-    residual = got - want
+    residual = _values(c / scale, check) - want
     c[:, 0] -= np.rint((residual.max(1) + residual.min(1)) / 2 * 2.0**frac_out)
-    residual = (c / scale) @ np.vander(check, terms, increasing=True).T - want
+    residual = _values(c / scale, check) - want
     error = np.abs(residual)
     error = (error / np.maximum(np.abs(want), 1e-300)).max(1) if relative else error.max(1)
     if np.abs(c).max() >= 2.0**63:
@@ -195,3 +193,25 @@ def _fit(
     out = np.zeros((len(u), 3), np.uint64)
     out[:, :terms] = c.astype(np.int64).view(np.uint64)
     return out, error
+
+
+def _least_squares(t: F64, y: F64, terms: int) -> F64:
+    """Coefficients of 1, t, t^2 that fit y (U, K) best at nodes t (K,) symmetric about 0, sums in order: (U, terms)."""
+    s2, s4 = math.fsum(t * t), math.fsum(t * t * t * t)
+    moments = [np.zeros(len(y)) for _ in range(3)]  # sums of y t^i
+    for k, node in enumerate(t.tolist()):
+        for i in range(terms):
+            moments[i] = moments[i] + y[:, k] * (1.0, node, node * node)[i]
+    m0, m1, m2 = moments
+    if terms < 3:
+        return np.stack([m0 / len(t), m1 / (s2 or 1.0)][:terms], 1)
+    determinant = len(t) * s4 - s2 * s2
+    return np.stack([(s4 * m0 - s2 * m2) / determinant, m1 / s2, (len(t) * m2 - s2 * m0) / determinant], 1)
+
+
+def _values(c: F64, t: F64) -> F64:
+    """The polynomials c (U, terms) at t (K,), by Horner's rule: (U, K)."""
+    value = np.repeat(c[:, -1:], len(t), axis=1)
+    for i in range(c.shape[1] - 2, -1, -1):
+        value = value * t + c[:, i : i + 1]
+    return value

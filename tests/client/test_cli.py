@@ -161,10 +161,47 @@ def test_bad_requests_end_in_one_clear_line(tacit, cluster, arguments, status, w
         assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_missing_cluster_file_is_named(tacit, tmp_path):
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_answer_that_cannot_be_written_ends_in_one_line(tacit, cluster, as_json):
+    arguments = ["ask", PROMPT, "--cluster", str(cluster.path), "--model", "toy", *["--json"] * as_json]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*TACIT, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the answer cannot be written")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_prompt_that_is_not_utf8_is_refused_in_one_line(tacit, cluster, piped):
+    prompt = b"hush \xff"
+    arguments = [b"-" if piped else prompt, "--cluster", str(cluster.path), "--model", "toy"]
+    done = subprocess.run([*TACIT, "ask", *arguments], input=prompt, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"error: the prompt is not text: some of its bytes are not UTF-8\n"
+
+
+def test_no_core_dump_can_hold_the_prompt():
+    code = """
+import resource, sys
+from tacit.client.cli import main
+sys.argv = ["tacit", "--version"]
+try:
+    main()
+finally:
+    print(resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "(0, 0)"
+
+
+def test_a_missing_or_wrong_cluster_file_is_named(tacit, tmp_path):
     done = tacit("ask", "x", "--cluster", str(tmp_path / "none.json"))
     assert (done.returncode, done.stdout) == (1, "")
     assert "none.json" in done.stderr
+    (tmp_path / "other.json").write_text("{}")
+    done = tacit("ask", "x", "--cluster", str(tmp_path / "other.json"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "other.json: holds a malformed Roster" in done.stderr
 
 
 def test_status_shows_peers_and_models(tacit, cluster):

@@ -145,6 +145,9 @@ def test_a_closed_client_says_so(cluster):
     client.close()
     with pytest.raises(UsageError, match="closed"):
         client.generate(PROMPT, model="toy")
+    for question in (client.models, client.describe_models, client.status):
+        with pytest.raises(UsageError, match="closed"):
+            question()
 
 
 def test_a_stranger_among_the_peers_is_refused(cluster, tmp_path):

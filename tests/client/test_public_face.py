@@ -105,9 +105,9 @@ def test_the_hook_of_these_tests_bites():
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("from tacit.client.launch import Cluster; Cluster().start()", "tacit[peer]"),
-        ("from tacit.client.plain import generate; generate(None, 'x', max_new_tokens=1)", "tacit[peer]"),
-        ("from tacit.client.commands import run_check; run_check('x')", "tacit[peer]"),
+        ("from tacit.client.launch import Cluster; Cluster().start()", "[peer]"),
+        ("from tacit.client.plain import generate; generate(None, 'x', max_new_tokens=1)", "[peer]"),
+        ("from tacit.client.commands import run_check; run_check('x')", "[peer]"),
     ],
 )
 def test_what_needs_peers_says_which_extra(code, words):

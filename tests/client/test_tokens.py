@@ -144,11 +144,21 @@ def test_prompts_are_checked_before_anything_is_sent():
     with pytest.raises(UsageError, match=r"4 tokens .* context is 3"):
         prompt_ids(tokenizer, "1 2 3 4", 3)
     for bad in ([100], [-1], [1, True], [1.5], ["1"]):
-        with pytest.raises(UsageError, match=f"token {len(bad) - 1} "):
+        with pytest.raises(UsageError, match=f"item {len(bad)} "):
+            prompt_ids(tokenizer, bad, 3)
+    for bad in (None, 5, b"1"):
+        with pytest.raises(UsageError, match=type(bad).__name__):
             prompt_ids(tokenizer, bad, 3)
     with pytest.raises(UsageError, match="empty"):
         prompt_ids(tokenizer, "", 3)
     assert prompt_ids(byte_fallback(), "", 3) == [1]
+
+
+def test_bytes_that_are_no_text_are_refused_without_being_shown():
+    with pytest.raises(UsageError, match="not UTF-8") as caught:
+        byte_fallback().encode(b"canary \xff".decode(errors="surrogateescape"))
+    assert "canary" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def scan(stops, texts) -> tuple[str, bool]:

@@ -64,6 +64,7 @@ class FakeMesh(Mesh):
         self.sessions = 0
         self.hashes = {member.peer_id: HASH for member in members.members}
         self.documents = {MANIFEST: MANIFEST_BYTES, TOKENIZER: b'{"model": "bpe"}'}
+        self.forging: dict[str, bytes] = {}  # peers that send this for every document
         self.asked: list[tuple[str, str, bytes]] = []
 
     def request(self, peer_id: str, protocol: str, question: bytes, timeout: float = 5.0) -> bytes:
@@ -76,6 +77,8 @@ class FakeMesh(Mesh):
         self.asked.append((peer_id, protocol, question))
         if protocol == OFFER and peer_id in self.refusing:
             raise RefusedError(name, "is busy with 8 sessions")
+        if protocol in self.documents and peer_id in self.forging:
+            return self.forging[peer_id]
         return self.documents.get(protocol, Signed(question, b"s" * 64).to_bytes())
 
     def serve(self, protocol: str, handler: Handler, threads: int = 4) -> None:
@@ -204,6 +207,20 @@ def test_a_manifest_that_is_not_as_announced_is_refused() -> None:
             registry.manifest("stories")
         mesh.documents[MANIFEST] = MANIFEST_BYTES
         assert registry.manifest("stories") == MANIFEST_BYTES
+
+
+def test_one_peer_that_forges_documents_does_not_keep_clients_from_them() -> None:
+    """Each document comes from the first peer whose bytes have the right hash, the tokenizer's out of the manifest."""
+    tokenizer = b'{"model": "bpe"}'
+    stated = json.dumps({"tokenizer_hash": hashlib.sha256(tokenizer).hexdigest()}).encode()
+    with running(roster()) as (mesh, registry, _):
+        mesh.documents[MANIFEST] = stated
+        mesh.hashes = dict.fromkeys(mesh.hashes, hashlib.sha256(stated).hexdigest())
+        mesh.forging = {member.peer_id: b"forged" for member in roster().members[:4]}
+        wait_until(lambda: registry.model("stories").manifest_hash == hashlib.sha256(stated).hexdigest())
+        wait_until(lambda: len(registry.holders(registry.model("stories"))) == 5)
+        assert registry.manifest("stories") == stated
+        assert registry.tokenizer("stories") == tokenizer
 
 
 # Sessions ------------------------------------------------------------------------------------------------------------

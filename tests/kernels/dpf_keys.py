@@ -5,7 +5,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 from tacit.kernels.dpf.hashing import TreeKeys, tree_keys
-from tacit.protocols.pair.scales import gelu_tanh, relu_table, silu
+from tacit.protocols.pair.functions import gelu_tanh, silu
+from tacit.protocols.pair.scales import relu_table
 from tacit.protocols.pair.tables import Table, build
 
 U64 = NDArray[np.uint64]

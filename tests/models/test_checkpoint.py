@@ -176,6 +176,11 @@ def test_wrong_or_damaged_tokenizer(llama: Folder) -> None:
     _tokenizer(llama.path, 18)
     with pytest.raises(ModelError, match="wrong tokenizer, has token 17"):
         load_checkpoint(llama.path)
+    _tokenizer(llama.path, 8)
+    with pytest.raises(ModelError, match="wrong tokenizer, ends at token 7"):
+        load_checkpoint(llama.path)
+    _tokenizer(llama.path, 9)
+    load_checkpoint(llama.path)
     (llama.path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match="not a tokenizer"):
         load_checkpoint(llama.path)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tacit.errors import ModelError
 from tacit.models.decoder import forward
-from tacit.models.scales import LENGTH, SEQUENCES, RangeRecorder, calibrate, plan, sample_sequences
+from tacit.models.scales import SEQUENCES, RangeRecorder, calibrate, plan, sample_sequences
 from tacit.protocols.base import Spec
-from tacit.protocols.pair.scales import MARGIN, Scales, magnitude, make_scales
+from tacit.protocols.pair.scales import CALIBRATED, MARGIN, Scales, magnitude, make_scales
 from tacit.protocols.plain.plain import Plain
 
 F64 = NDArray[np.float64]
@@ -107,7 +107,7 @@ def test_samples_are_the_same_everywhere_and_fit_the_context() -> None:
     first, again = (sample_sequences(LLAMA, w, 1) for _ in range(2))
     assert first == again
     assert len(first) == SEQUENCES
-    assert {len(s) for s in first} == {min(LENGTH, LLAMA.context)}
+    assert {len(s) for s in first} == {min(CALIBRATED, LLAMA.context)}
     assert all(s[0] == 1 for s in first)
     assert len({tuple(s) for s in first}) == SEQUENCES
     assert all(0 <= t < LLAMA.vocab for s in first for t in s)
@@ -195,6 +195,7 @@ def test_plans_of_ordinary_ranges_are_made() -> None:
         (LLAMA, {"input": 2.0**22}, "residual stream reaches 2"),
         (GPT2, {"input": 2.0**22}, "residual stream reaches 2"),
         (GPT2, {"scores": 2.0**14}, "layers.0.attention: scores up to 1.64e"),
+        (LLAMA, {"scores": 2.0**14}, "layers.0.attention: scores up to 1.64e"),
         (LLAMA, {"rms_high": 2.0**19, "rms_low": 2.0**-9}, "layers.0.norm1: the sum of squares"),
         (LLAMA, {"raw": 2.0**14}, "layers.0.attention: q and k up to"),
         (LLAMA, {"v": 2.0**15}, "layers.0.attention: v up to"),
@@ -217,6 +218,18 @@ def test_a_residual_stream_beyond_the_ring_is_refused() -> None:
         make_scales(LLAMA, made_up(LLAMA, input=2.0**22 * 1.5))
     with pytest.raises(ModelError, match="residual stream"):
         plan(LLAMA, weights(LLAMA, massive=1e8), 0, "toy")
+
+
+def test_rows_longer_than_those_calibrated_are_thought_of() -> None:
+    """The sum of exp times v grows with the row, and counts have 16 bits."""
+    ranges = made_up(LLAMA, weighted=500.0)
+    make_scales(replace(LLAMA, context=1024), ranges)
+    with pytest.raises(ModelError, match=r"sum of exp times v, 500 over 96 tokens, may exceed 2\^13 over 2048"):
+        make_scales(replace(LLAMA, context=2048), ranges)
+    ranges = made_up(LLAMA, weighted=4.0)
+    make_scales(replace(LLAMA, context=(1 << 16) - 1), ranges)
+    with pytest.raises(ModelError, match="a row of 65536 scores is longer than 65535"):
+        make_scales(replace(LLAMA, context=1 << 16), ranges)
 
 
 def test_the_wrong_kind_of_site_is_a_mistake() -> None:

@@ -27,7 +27,7 @@ def lifting(change: Callable[[np.ndarray], Any], **fields: int) -> Callable[[], 
                 if items:
                     body = change(np.concatenate(items))
                     items.clear()
-                    named = {"step": self._step, "gate": self._message[i]} | fields
+                    named = {"step": self._step, "number": self._message[i]} | fields
                     self._links[i].send("correlations", body, **named)
                     self._message[i] += 1
 
@@ -48,7 +48,7 @@ def lifting(change: Callable[[np.ndarray], Any], **fields: int) -> Callable[[], 
         (lambda b: np.zeros(0, np.uint8), {}, "bytes of a gate that needs"),
         (lambda b: np.concatenate([b, b[:1]]), {}, "1 bytes of correlations too many"),
         (lambda b: b, {"step": 1}, "another step or gate"),
-        (lambda b: b, {"gate": 1}, "another step or gate"),
+        (lambda b: b, {"number": 1}, "another step or gate"),
     ],
     ids=["a byte short", "much too short", "empty", "a byte long", "another step", "another gate"],
 )

@@ -62,7 +62,7 @@ def test_two_prompts_leave_the_same_traffic(model: Model) -> None:
     assert traffic[0]["0->2"] == traffic[0]["1->2"] == []
     assert len(traffic[0]["0->1"]) > 30
     assert all(kind == "open" and set(fields) == {"step", "round"} for kind, fields, _ in traffic[0]["0->1"])
-    assert all(set(fields) == {"step", "gate"} for _, fields, _ in traffic[0]["2->0"] + traffic[0]["2->1"])
+    assert all(set(fields) == {"step", "number"} for _, fields, _ in traffic[0]["2->0"] + traffic[0]["2->1"])
 
 
 def test_one_input_twice_opens_other_values(model: Model) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pair_plans import GPT2, LLAMA, scales, smaller
 from tacit.errors import ModelError
-from tacit.protocols.pair.scales import FRAC_E, gelu, gelu_tanh, relu_table, sign_table, silu
+from tacit.protocols.pair.functions import gelu, gelu_tanh, silu
+from tacit.protocols.pair.scales import FRAC_E, relu_table, sign_table
 from tacit.protocols.pair.spline import PORTION, apply_table, deal_gated, deal_table, gated, gated_cost, table_cost
 from tacit.protocols.pair.tables import Table, build
 from three_parties import F64, Run, run, shared
