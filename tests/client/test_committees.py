@@ -53,6 +53,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1) -> list[
     def breaking(self, role, link, body):
         if role == 1 and len(self.seen[1].steps) == step + 1 and (self.session in failed or len(failed) < times):
             failed.append(self.session)
+            threading.Timer(0.3, self._barrier.abort).start()  # its partner waits there, and must not outlive the test
             raise RuntimeError("out of luck")
         real(self, role, link, body)
 
