@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,7 @@ class Cluster:
             raise UsageError("this cluster is already running")
         need_peer_extra("running peers")
         self._folder = ClusterFolder()
+        atexit.register(self.stop)  # for a program that ends without having stopped it
         try:
             self._start(self._folder, progress)
         except BaseException:
@@ -99,6 +101,7 @@ class Cluster:
         if self._folder is not None:
             self._folder.close()
             self._folder = None
+        atexit.unregister(self.stop)
 
     def __enter__(self) -> Cluster:
         return self if self._folder is not None else self.start()

@@ -89,5 +89,5 @@ def _centred(rows: Array) -> Array:
 def _query_scale(spec: Spec) -> Array:
     """1 / sqrt(D) over the query columns, 1 over keys and values: ((H + 2 G) D,)."""
     scale = np.ones(spec.qkv_width)
-    scale[: spec.heads * spec.head_size] = spec.head_size**-0.5
+    scale[: spec.heads * spec.head_size] = 1 / np.sqrt(spec.head_size)
     return scale

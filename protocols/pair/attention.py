@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cost import Cost, dealt, local, opened
+from .functions import cos_sin, exp, log
 from .lift import Lifted, LiftOpening, deal_lift, lift_cost
 from .party import Dealer, Party
 from .products import Causal, KeptRows, Rows, against_rows, masks_against
@@ -97,9 +98,9 @@ def rotate(x: Secret, turn: tuple[U64, U64], frac: int) -> Secret:
 
 def turns(theta: float, size: int, rows: int, start: int, frac: int) -> tuple[U64, U64]:
     """Cosines and sines of positions start .. start + rows - 1: two (T, 1, D) arrays at `frac` bits (J. Su et al. 2021)."""
-    angle = np.outer(start + np.arange(rows), theta ** (-np.arange(0, size, 2) / size))
-    both = np.concatenate([angle, angle], 1)[:, None, :]
-    return fixed(np.cos(both), frac), fixed(np.sin(both), frac)
+    angle = np.outer(start + np.arange(rows), exp(-np.arange(0, size, 2) / size * log(theta)))
+    cos, sin = cos_sin(np.concatenate([angle, angle], 1)[:, None, :])
+    return fixed(cos, frac), fixed(sin, frac)
 
 
 def attention(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,8 +10,10 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tacit
+from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = Path(os.environ.get("TACIT_TEST_MODELS", ROOT.parent / "shared" / "models")) / "stories260K"
@@ -73,6 +76,43 @@ def test_no_log_holds_a_word_of_prompt_or_answer(cluster):
     assert "session" in logs  # the peers do log what they do
     words = [word for word in answer.text.split() if len(word) > 4]
     assert not [word for word in ("Zebedee", "juggled", *words) if word in logs]
+
+
+def holds(pid: int, needles: list[bytes]) -> bool:
+    """Whether one of them stands in the writable memory of a process."""
+    with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            place, access, *_ = line.split()
+            start, end = (int(number, 16) for number in place.split("-"))
+            if not access.startswith("rw"):
+                continue
+            for at in range(start, end, 16 << 20):
+                with contextlib.suppress(OSError):  # unmapped since, or a device
+                    memory.seek(at)
+                    found = memory.read(min(end - at, (16 << 20) + 256))
+                    if any(needle in found for needle in needles):
+                        return True
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc to read memory from")
+def test_no_memory_but_the_clients_holds_prompt_or_answer(cluster):
+    """After an answer, and in the middle of one: the text, and the token ids as any array would hold them."""
+    prompt = "Zebedee juggled nine lemons"
+    with tacit.Client(cluster) as client:
+        answer = client.complete(prompt, max_new_tokens=12)
+        prompt_ids = Tokenizer.from_file(str(MODEL / "tokenizer.json")).encode(prompt).ids[1:]
+        needles = [prompt.encode(), answer.text.encode()]
+        # From a byte that is not 0: searching for zeros in memory that is mostly zeros takes long.
+        needles += [np.array(prompt_ids[:6], kind).tobytes().rstrip(b"\0") for kind in ("<i4", "<i8")]
+        with client.generate(prompt, max_new_tokens=200) as running:
+            next(running)
+            try:
+                told = [process.name for process in cluster.processes if holds(process.pid, needles)]
+            except PermissionError:
+                pytest.skip("this machine does not let a process read its children's memory")
+        assert holds(os.getpid(), needles)  # the search finds what is there
+    assert told == []
 
 
 def test_a_killed_peer_is_named_within_three_seconds_and_what_came_is_kept(cluster):

@@ -74,6 +74,20 @@ def test_a_cluster_comes_up_is_found_and_goes_down_without_a_trace(toy):
     cluster.stop()
 
 
+def test_a_program_that_never_stops_its_cluster_leaves_no_trace(toy):
+    code = """
+import tacit
+from tacit.client import launch
+launch.PEER_MODULE, launch.is_warm = "toy_peer", lambda: True
+client = tacit.Client()
+print(client.models(), *(peer["name"] for peer in client.status()["peers"]))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "['toy'] peer-0 peer-1 peer-2\n", done.stderr
+    assert done.stderr == ""
+    assert folders(toy) == []
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "words"),
     [
