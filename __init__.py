@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .client.api import Client
     from .client.generation import Generation
     from .client.launch import Cluster
-    from .client.results import Completion, Piece, Timings, TokenLogprob, Traffic, Usage
+    from .client.policy import Policy
+    from .client.results import Completion, Piece, Resume, Timings, TokenLogprob, Traffic, Usage
     from .errors import (
         ConfigError,
         IdentityError,
@@ -44,7 +45,9 @@ __all__ = [
     "PeerError",
     "PeerLost",
     "Piece",
+    "Policy",
     "RefusedError",
+    "Resume",
     "TacitError",
     "Timings",
     "TokenLogprob",
@@ -60,6 +63,8 @@ _HOME = {
     "Generation": "client.generation",
     "Completion": "client.results",
     "Piece": "client.results",
+    "Policy": "client.policy",
+    "Resume": "client.results",
     "Timings": "client.results",
     "TokenLogprob": "client.results",
     "Traffic": "client.results",

@@ -47,6 +47,7 @@ from .records import (
 ROLE_NAMES = ("compute peer 0", "compute peer 1", "dealer", "client")
 DEALER, CLIENT = 2, 3
 MAX_TOKENS = 1 << 20
+MAX_CHOICES = 64  # operators or peers that a request may name
 PROTOCOLS = ("pair",)
 
 
@@ -75,9 +76,22 @@ is_new_tokens = integer(0, MAX_TOKENS)
 is_peers = distinct(many(is_peer_id, 3, 3))
 
 
+_ASKED: dict[str, Check] = {
+    "session": is_session,
+    "client_key": is_curve_key,
+    "model": is_model,
+    "protocol": is_protocol,
+    "prompt_tokens": is_tokens,
+    "max_new_tokens": is_new_tokens,
+}
+
+
 @dataclass(frozen=True)
 class SessionRequest(Record):
-    """A client asks the coordinator for three peers. It tells sizes and a model, never text."""
+    """A client asks the coordinator for three peers. It tells sizes and a model, never text.
+
+    `operators`: the only ones it accepts, any if empty. `without`: peer ids it does not want, since they failed it.
+    """
 
     session: str
     client_key: str
@@ -85,14 +99,13 @@ class SessionRequest(Record):
     protocol: str
     prompt_tokens: int
     max_new_tokens: int
+    operators: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     CHECKS: ClassVar[dict[str, Check]] = {
-        "session": is_session,
-        "client_key": is_curve_key,
-        "model": is_model,
-        "protocol": is_protocol,
-        "prompt_tokens": is_tokens,
-        "max_new_tokens": is_new_tokens,
+        **_ASKED,
+        "operators": distinct(many(is_name, 0, MAX_CHOICES)),
+        "without": distinct(many(is_peer_id, 0, MAX_CHOICES)),
     }
 
 
@@ -109,7 +122,7 @@ class Offer(Record):
     prompt_tokens: int
     max_new_tokens: int
 
-    CHECKS: ClassVar[dict[str, Check]] = {**SessionRequest.CHECKS, "role": is_role, "peers": is_peers}
+    CHECKS: ClassVar[dict[str, Check]] = {**_ASKED, "role": is_role, "peers": is_peers}
 
 
 @dataclass(frozen=True)

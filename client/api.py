@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,13 @@ from ..transport import new_context
 from ..wire import Roster
 from . import state
 from .catalogue import Catalogue
-from .connect import open_session
+from .connect import Opener
 from .directory import Directory
 from .generation import Generation, Runner
-from .results import Completion
+from .policy import Policy
+from .receipts import Book
+from .results import Completion, Resume
+from .resume import ResumingSession
 from .sampling import Sampling
 
 if TYPE_CHECKING:
@@ -34,15 +37,25 @@ class Client:
     """
 
     def __init__(
-        self, cluster: str | Path | Cluster | None = None, *, model: str | None = None, timeout: float = 60.0
+        self,
+        cluster: str | Path | Cluster | None = None,
+        *,
+        model: str | None = None,
+        timeout: float = 60.0,
+        policy: Policy | None = None,
+        keep_receipts: bool = True,
     ) -> None:
         """`cluster`: a cluster.json (it pins the peers and names the coordinator), or a `Cluster` of this process.
 
         None: the one that TACIT_CLUSTER names, else the newest that runs on this machine, else one that this client
         starts for itself and stops when closed (needs the [peer] extra). `model`: the default for every request.
-        `timeout`: seconds that one step may take. Raises ConfigError or NetworkError.
+        `timeout`: seconds that one step may take. `policy`: whom to accept as peers, and how often to go on without one
+        that was lost. `keep_receipts`: store what the peers sign (`tacit receipts` shows it).
+        Raises ConfigError, UsageError or NetworkError.
         """
         self._own: Cluster | None = None
+        policy = policy or Policy()
+        self._book = Book() if keep_receipts else None
         path = _roster_path(cluster)
         if path is None:
             from .launch import DEFAULT_MODEL
@@ -51,6 +64,12 @@ class Client:
             self._own = Launched(model=model or DEFAULT_MODEL).start()
             path, model = self._own.roster_path, None
         self._roster = Roster.load(path)
+        try:
+            self._policy = policy.admitted(self._roster)
+        except UsageError:
+            if self._own is not None:
+                self._own.stop()
+            raise
         self._model = model
         self._timeout = timeout
         self._directory = Directory(self._roster.coordinator.url, timeout=timeout)
@@ -70,28 +89,23 @@ class Client:
         stop: str | Sequence[str] = (),
         logprobs: bool = False,
         top_logprobs: int = 0,
+        on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
 
         `prompt` is text, or a list of token ids taken as they are. Temperature 0 takes the most likely token each time.
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
-        may come while it streams; what was received stays in `text` and `token_ids`.
+        may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
+        such an error only if no other committee can go on; else `on_resume` is told, and `result.resumes` lists it.
         """
         self._check_open()
         sampling = Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs)
         found = self._catalogue.get(model or self._model)
 
         def start(prompt_tokens: int, new_tokens: int) -> Runner:
-            return open_session(
-                self._context,
-                self._directory,
-                self._roster,
-                found.facts,
-                prompt_tokens=prompt_tokens,
-                max_new_tokens=new_tokens,
-                timeout=self._timeout,
-            )
+            opener = Opener(self._context, self._directory, self._roster, found.facts, self._timeout, self._book)
+            return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 
         return Generation(
             found.facts,

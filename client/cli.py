@@ -107,11 +107,24 @@ def ask(
         Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of streaming text.")] = False,
+    operator: Annotated[
+        list[str] | None,
+        typer.Option(help="Accept peers of this operator only; give it again for more (three needed)."),
+    ] = None,
+    max_resumes: Annotated[
+        int, typer.Option(min=0, max=3, help="Go on with other peers this often when one is lost.")
+    ] = 3,
+    any_operator: Annotated[
+        bool,
+        typer.Option("--any-operator", help="Go on with peers of other operators than the answer began with, too."),
+    ] = False,
+    receipt: Annotated[bool, typer.Option(help="Keep what the peers sign (see: tacit receipts).")] = True,
 ) -> None:
     """Ask a running cluster, privately; without one, start a cluster for this question."""
     if protocol not in ("pair", "plain"):
         raise typer.BadParameter(f"{protocol!r} is not a protocol; choose pair or plain", param_hint="--protocol")
     from .commands import run_ask
+    from .policy import Policy
 
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
@@ -122,7 +135,9 @@ def ask(
         "stop": tuple(stop or ()),
     }
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if prompt == "-" else prompt
-    run_ask(text, model=model, protocol=protocol, cluster=cluster, as_json=json_, settings=settings)
+    policy = Policy(frozenset(operator) if operator else None, max_resumes, same_operators=not any_operator)
+    rules: dict[str, Any] = {"policy": policy, "keep_receipts": receipt}
+    run_ask(text, model=model, protocol=protocol, cluster=cluster, as_json=json_, settings=settings, rules=rules)
 
 
 @app.command()
@@ -145,6 +160,20 @@ def status(
     from .commands import run_status
 
     run_status(cluster)
+
+
+@app.command()
+def receipts(
+    last: Annotated[int, typer.Option(min=1, help="Show this many, the newest.")] = 20,
+    cluster: Annotated[
+        Path | None, typer.Option(help="A cluster.json: check that it pins the peers that signed.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """Show what peers signed about past answers, and verify it."""
+    from .ledger import run_receipts
+
+    run_receipts(last=last, cluster=cluster, as_json=json_)
 
 
 @app.command()

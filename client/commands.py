@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ConfigError, ModelError
@@ -20,7 +21,7 @@ from ..records import Record
 from ..wire import short_id
 from .extras import need_peer_extra
 from .generation import Generation
-from .results import Completion
+from .results import Completion, Resume
 
 if TYPE_CHECKING:
     from .api import Client
@@ -48,7 +49,7 @@ def run_up(*, peers: int, models: Sequence[str] | None, port: int, host: str) ->
         _out.print(_processes(cluster))
         _out.print("Ready. Ask in another terminal: [bold]tacit ask 'Once upon a time'[/]  (Ctrl-C stops everything)")
         sys.stdout.flush()
-        cluster.wait()
+        cluster.wait(lambda what: _err.print(f"[yellow]{what}[/]"))
     except KeyboardInterrupt:
         if not ready:
             raise
@@ -58,9 +59,16 @@ def run_up(*, peers: int, models: Sequence[str] | None, port: int, host: str) ->
 
 
 def run_ask(
-    prompt: str, *, model: str | None, protocol: str, cluster: Path | None, as_json: bool, settings: dict[str, Any]
+    prompt: str,
+    *,
+    model: str | None,
+    protocol: str,
+    cluster: Path | None,
+    as_json: bool,
+    settings: dict[str, Any],
+    rules: dict[str, Any],
 ) -> None:
-    """Stream an answer, or print it as one JSON object."""
+    """Stream an answer, or print it as one JSON object. `rules` are the client's: policy, keep_receipts."""
     _interrupt_on_signals()
     if protocol == "plain":
         from .plain import generate
@@ -68,8 +76,17 @@ def run_ask(
         _err.print("[yellow]plain: nothing is private; the model runs in the clear on this machine[/]")
         _answer(generate(model, prompt, **settings), as_json)
         return
-    with _client(cluster, model) as (client, name):
-        _answer(client.generate(prompt, model=name, **settings), as_json)
+    with _client(cluster, model, rules) as (client, name):
+        _answer(client.generate(prompt, model=name, on_resume=_say_resumed, **settings), as_json)
+
+
+def _say_resumed(resume: Resume) -> None:
+    """On stderr, while the answer streams on stdout."""
+    lead = "\n" if _err.is_terminal and sys.stdout.isatty() and resume.after_tokens else ""
+    _err.print(
+        f"{lead}[yellow]{escape(resume.reason)}; going on after {resume.after_tokens} tokens with "
+        f"{escape(', '.join(resume.peers))}[/]"
+    )
 
 
 def _answer(generation: Generation, as_json: bool) -> None:
@@ -165,7 +182,7 @@ def run_status(cluster: Path | None) -> None:
     path = cluster or find_roster()
     if path is None:
         raise ConfigError("no cluster is running on this machine: start one with `tacit up`, or name its --cluster")
-    with Client(path) as client:
+    with Client(path, keep_receipts=False) as client:
         status, served = client.status(), client.describe_models()
     table = Table("peer", "id", "operator", "state", "sessions", "models", title="Peers", title_justify="left")
     for peer in status.get("peers", []):
@@ -217,21 +234,21 @@ def show_identity(file: Path) -> None:
 
 
 @contextmanager
-def _client(cluster: Path | None, model: str | None) -> Iterator[tuple[Client, str | None]]:
+def _client(cluster: Path | None, model: str | None, rules: dict[str, Any]) -> Iterator[tuple[Client, str | None]]:
     """A client of the cluster meant, and the model's name there; starts a cluster where none is running."""
     from .api import Client, find_roster
     from .launch import DEFAULT_MODEL, Cluster
 
     path = cluster or find_roster()
     if path is not None:
-        with Client(path) as client:
+        with Client(path, **rules) as client:
             yield client, _served(client, model)
         return
     own = Cluster(model=model or DEFAULT_MODEL)
     try:
         with _progress() as say:
             own.start(say)
-        with Client(own) as client:
+        with Client(own, **rules) as client:
             yield client, None
     finally:
         _stop(own)

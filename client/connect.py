@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import zmq
 
@@ -10,41 +12,82 @@ from ..transport import CurveKeys, LinkSettings, dial_peers
 from ..wire import Roster, SessionRequest
 from .directory import Directory
 from .generation import ModelFacts
+from .policy import check_choice
+from .receipts import Auditor, Book
 from .session import PrivateSession
-from .verify import check_seats
+from .verify import Seats, check_seats
 
 
-def open_session(
-    context: zmq.Context[zmq.Socket[bytes]],
-    directory: Directory,
-    roster: Roster,
-    model: ModelFacts,
-    *,
-    prompt_tokens: int,
-    max_new_tokens: int,
-    timeout: float,
-) -> PrivateSession:
-    """A session of three checked peers. A step may take `timeout` seconds.
+@dataclass(frozen=True, slots=True)
+class Seated:
+    """Three checked peers that wait for this client, which has told them nothing yet."""
 
-    Raises RefusedError (no free peers), IdentityError, PeerError, PeerLost or NetworkError; nothing private was sent.
-    """
-    keys = CurveKeys.fresh()
-    request = SessionRequest(
-        session=secrets.token_hex(16),
-        client_key=keys.public,
-        model=model.name,
-        protocol=model.protocol,
-        prompt_tokens=prompt_tokens,
-        max_new_tokens=max_new_tokens,
-    )
-    seats = check_seats(request, directory.open_session(request), roster, model.manifest_hash)
-    links = dial_peers(context, seats, roster, keys, LinkSettings(timeout=timeout))
-    return PrivateSession(
-        links.circle,
-        (links.peer0, links.peer1),
-        session=bytes.fromhex(request.session),
-        peers=tuple(roster.name_of(seat.peer_id) for seat in seats),
-        vocab=model.vocab,
-        layers=model.layers,
-        timeout=timeout,
-    )
+    session: bytes
+    keys: CurveKeys
+    seats: Seats
+
+
+class Opener:
+    """Opens sessions for one model. Every session has an id and keys of its own, made here and used once."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        directory: Directory,
+        roster: Roster,
+        model: ModelFacts,
+        timeout: float,
+        book: Book | None = None,
+    ) -> None:
+        """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case."""
+        self.roster = roster
+        self._context = context
+        self._directory = directory
+        self._model = model
+        self._timeout = timeout
+        self._book = book
+
+    def seat(
+        self,
+        prompt_tokens: int,
+        max_new_tokens: int,
+        operators: Collection[str] = (),
+        without: Collection[str] = (),
+    ) -> Seated:
+        """Peers for a session: of these operators (empty: any), none of the ids in `without`.
+
+        Raises RefusedError or UsageError (the coordinator has none), NetworkError (no coordinator), IdentityError or
+        PeerError (what it proposed is not as it should be).
+        """
+        keys = CurveKeys.fresh()
+        request = SessionRequest(
+            session=secrets.token_hex(16),
+            client_key=keys.public,
+            model=self._model.name,
+            protocol=self._model.protocol,
+            prompt_tokens=prompt_tokens,
+            max_new_tokens=max_new_tokens,
+            operators=tuple(sorted(operators)),
+            without=tuple(sorted(without)),
+        )
+        seats = check_seats(request, self._directory.open_session(request), self.roster, self._model.manifest_hash)
+        check_choice(seats, self.roster, operators, without)
+        return Seated(bytes.fromhex(request.session), keys, seats)
+
+    def dial(self, seated: Seated) -> PrivateSession:
+        """Open the links to both compute peers. Raises PeerLost, PeerError or NetworkError naming the peer."""
+        links = dial_peers(self._context, seated.seats, self.roster, seated.keys, LinkSettings(timeout=self._timeout))
+        return PrivateSession(
+            links.circle,
+            (links.peer0, links.peer1),
+            session=seated.session,
+            peers=self.names(seated),
+            vocab=self._model.vocab,
+            layers=self._model.layers,
+            timeout=self._timeout,
+            auditor=Auditor(seated.seats, self.roster, self._book),
+        )
+
+    def names(self, seated: Seated) -> tuple[str, ...]:
+        """The peers as messages show them, in role order."""
+        return tuple(self.roster.name_of(seat.peer_id) for seat in seated.seats)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from .results import Completion, FinishReason, Piece, Timings, TokenLogprob, Traffic, Usage
+from ..receipts import Receipt
+from .results import Completion, FinishReason, Piece, Resume, Timings, TokenLogprob, Traffic, Usage
 from .sampling import Sampler, Sampling
 from .tokens import Detokenizer, StopScanner, Tokenizer, prompt_ids
 
@@ -40,7 +41,17 @@ class Step:
 class Runner(Protocol):
     """Runs the model, one step after another, for one answer."""
 
-    peers: tuple[str, ...]  # who runs it, in role order
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Who runs it now, in role order."""
+
+    @property
+    def resumes(self) -> Sequence[Resume]:
+        """Peers that were lost and replaced so far."""
+
+    @property
+    def receipts(self) -> Sequence[Receipt]:
+        """What the compute peers signed; there once the runner has finished."""
 
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         """Logits after these tokens; at most `ahead` more steps of one token will follow."""
@@ -159,7 +170,7 @@ class Generation:
         except BaseException:  # Ctrl-C too: the peers must not keep a session nobody reads
             runner.abort()
             raise
-        self._result = self._account(reason, runner.peers)
+        self._result = self._account(reason, runner)
 
     def _steps(self, runner: Runner, since: float) -> Generator[Piece, None, FinishReason]:
         tokens, pending = self._prompt, list[int]()
@@ -197,7 +208,7 @@ class Generation:
         self._text.append(text)
         return piece
 
-    def _account(self, reason: FinishReason, peers: tuple[str, ...]) -> Completion:
+    def _account(self, reason: FinishReason, runner: Runner) -> Completion:
         costs = self._costs[1:] or self._costs
         seconds = self._seconds[1:] or self._seconds
         steps = len(costs)
@@ -220,6 +231,8 @@ class Generation:
                 client_bytes_per_token=sum(cost.client_bytes for cost in costs) / steps,
             ),
             layers=self.model.layers,
-            peers=peers,
+            peers=runner.peers,
+            resumes=tuple(runner.resumes),
+            receipts=tuple(runner.receipts),
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
         )

@@ -22,6 +22,7 @@ DEFAULT_MODEL = "stories"
 PEER_MODULE = "tacit.party.server"
 COORDINATOR_MODULE = "tacit.coordinator.server"
 OPERATOR = "this machine"
+COORDINATOR = "coordinator"
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 3.0
@@ -119,15 +120,21 @@ class Cluster:
             if (ending := child.ended()) is not None:
                 raise PeerLost(child.name, ending)
 
-    def wait(self) -> None:
-        """Watch over the processes until one ends; then PeerLost, once its sessions had time to say who it was."""
+    def wait(self, progress: Progress = lambda what: None) -> None:
+        """Watch over the processes for as long as the cluster can serve; `progress` hears of every peer that ends.
+
+        PeerLost when the coordinator or one peer too many has ended, once its sessions had time to say who it was.
+        """
+        watched = list(self._children)
         while True:
             time.sleep(0.2)
-            try:
-                self.check()
-            except PeerLost:
-                time.sleep(_FAREWELL_SECONDS)
-                raise
+            for child in [child for child in watched if child.ended() is not None]:
+                watched.remove(child)
+                peers = sum(one.name != COORDINATOR for one in watched)
+                if child.name == COORDINATOR or peers < 3:
+                    time.sleep(_FAREWELL_SECONDS)
+                    raise PeerLost(child.name, child.ended() or "ended")
+                progress(f"{child.name} {child.ended()}; {peers} peers go on without it")
 
     def _start(self, folder: ClusterFolder, progress: Progress) -> None:
         from ..party.identity import Identity
@@ -167,7 +174,7 @@ class Cluster:
         models = [argument for model in self._models for argument in ("--model", _absolute(model))]
         for name in names:
             child(name, PEER_MODULE, "--host", self._host, *models)
-        child("coordinator", COORDINATOR_MODULE, "--host", self._host, "--port", str(port))
+        child(COORDINATOR, COORDINATOR_MODULE, "--host", self._host, "--port", str(port))
         self._await_all()
         self._await_models()
         self._processes = [

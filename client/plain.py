@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..receipts import Receipt
 from . import tokens
 from .extras import need_peer_extra
 from .generation import Generation, ModelFacts, Step, StepCost
+from .results import Resume
 from .sampling import Sampling
 
 DEFAULT_MODEL = "stories"
@@ -17,6 +19,8 @@ class PlainRunner:
     """A `Runner` that computes the logits itself, in float64."""
 
     peers: tuple[str, ...] = ()
+    resumes: tuple[Resume, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
 
     def __init__(self, spec: Any, weights: Any) -> None:
         from ..protocols.plain import Plain

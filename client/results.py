@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..receipts import Receipt
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -60,6 +62,17 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """A peer was lost in the middle of an answer, which then went on elsewhere."""
+
+    after_tokens: int  # new tokens that the client held by then
+    lost: str  # the peer that was left out; empty if it could not be told which one failed
+    reason: str
+    peers: tuple[str, ...]  # who went on, in role order
+    seconds: float  # from noticing the loss to the new session
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A finished answer. `token_ids` leaves out the end-of-text token; `text` ends before a stop string."""
 
@@ -72,17 +85,19 @@ class Completion:
     timings: Timings
     traffic: Traffic
     layers: int
-    peers: tuple[str, ...] = ()  # compute peer 0, compute peer 1, dealer; empty in the clear
+    peers: tuple[str, ...] = ()  # compute peer 0, compute peer 1, dealer, at the end; empty in the clear
+    resumes: tuple[Resume, ...] = ()
+    receipts: tuple[Receipt, ...] = ()  # of both compute peers at the end; none if one of them was lost while parting
     logprobs: tuple[TokenLogprob, ...] | None = None
 
     def __str__(self) -> str:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object of ``tacit ask --json``."""
+        """The JSON object of ``tacit ask --json``; it has "resumes" only if there were any."""
         traffic = asdict(self.traffic)
         del traffic["client_bytes_per_token"]
-        return {
+        found = {
             "text": self.text,
             "token_ids": list(self.token_ids),
             "model": self.model,
@@ -92,3 +107,6 @@ class Completion:
             "traffic": traffic,
             "layers": self.layers,
         }
+        if self.resumes:
+            found["resumes"] = [asdict(resume) for resume in self.resumes]
+        return found

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | 0 | "prompt": a DPF key for every token of the prompt | "logits": V shares of 32 bits, and what they cost |
 | k | "prompt": a key for the token just chosen | "logits" |
-| last | "end" | "account" |
+| last | "end" | "account", then "receipt": signed |
 
 A key alone says nothing of its token, a share nothing of the logits; the sizes tell how many tokens there are.
 """
@@ -19,8 +19,12 @@ from numpy.typing import NDArray
 
 from ..errors import NetworkError, PeerError
 from ..kernels.dpf.keygen import one_hot_keys, tree_keys
+from ..receipts import Receipt
 from ..transport import Circle, Link
+from ..wire import Signed
 from .generation import Step, StepCost
+from .receipts import Auditor, Seen
+from .results import Resume
 
 _BITS = 32
 _MAX_SCALE = 30
@@ -39,6 +43,8 @@ class _Share:
 class PrivateSession:
     """A `Runner` over two open links, in role order. One answer, one thread."""
 
+    resumes: tuple[Resume, ...] = ()  # see resume.py: this one ends with its peers
+
     def __init__(
         self,
         circle: Circle,
@@ -49,10 +55,11 @@ class PrivateSession:
         vocab: int,
         layers: int,
         timeout: float,
+        auditor: Auditor | None = None,
     ) -> None:
         """`session` is the id of 16 bytes that links and statements carry, `peers` names them in role order.
 
-        `timeout` is for each step, in seconds.
+        `timeout` is for each step, in seconds. With an `auditor`, the peers owe receipts at the end.
         """
         self.peers = peers
         self._circle = circle
@@ -62,6 +69,9 @@ class PrivateSession:
         self._timeout = timeout
         self._tree_keys = tree_keys(session)
         self._step = 0
+        self._auditor = auditor
+        self._costs: tuple[list[StepCost], list[StepCost]] = ([], [])
+        self.receipts: tuple[Receipt, ...] = ()
 
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         """Logits after these tokens. Raises PeerLost, PeerError or NetworkError, which end the session everywhere."""
@@ -73,17 +83,35 @@ class PrivateSession:
         if first.scale != second.scale:
             raise self._wrong(self._links[1], "gave its logits another scale than its partner")
         self._step += 1
+        for costs, share in zip(self._costs, (first, second), strict=True):
+            costs.append(share.cost)
         # Shares add up in the ring of 32 bits; the sum is a signed fixed-point number.
         logits = np.ldexp((first.words + second.words).view(np.int32).astype(np.float64), -first.scale)
         return Step(logits, _together(first.cost, second.cost, self._client_bytes() - before))
 
     def finish(self) -> None:
-        """Say "end", take the peers' final account, close."""
+        """Say "end", take the peers' final account and their receipts, close.
+
+        Raises PeerLost or NetworkError (a peer left without them), PeerError or IdentityError (they are not in order).
+        """
         for link in self._links:
             link.send("end")
         for link in self._links:
             link.receive("account", timeout=self._timeout)
+        if self._auditor is None:
+            self._circle.close()
+            return
+        first, second = (self._receipt(link) for link in self._links)
         self._circle.close()
+        rounds = [sum(cost.rounds for cost in costs) for costs in self._costs]
+        online = [sum(cost.online_bytes for cost in costs) for costs in self._costs]
+        offline = [sum(cost.offline_bytes for cost in costs) for costs in self._costs]
+        seen = Seen(self._step, rounds[0], (online[0], online[1]), (offline[0], offline[1]))
+        self.receipts = self._auditor.settle((first, second), seen)
+
+    def _receipt(self, link: Link) -> Signed:
+        message = link.receive("receipt", timeout=self._timeout)
+        return Signed.from_bytes(bytes(message.body), link.remote)
 
     def abort(self) -> None:
         self._circle.fail(NetworkError("the client ended the session early"))

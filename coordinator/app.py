@@ -154,6 +154,8 @@ def _session_schema() -> dict[str, Any]:
         "protocol": {**text, "enum": ["pair"]},
         "prompt_tokens": {**number, "minimum": 1},
         "max_new_tokens": {**number, "minimum": 0},
+        "operators": {"type": "array", "items": text, "description": "the only ones accepted; any if empty"},
+        "without": {"type": "array", "items": text, "description": "ids of peers that failed this client"},
     }
     schema = {
         "type": "object",

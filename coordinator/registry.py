@@ -6,8 +6,9 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import NetworkError, PeerError, TacitError, UsageError
 from ..party.mesh import MANIFEST, STATUS, TOKENIZER, Mesh
@@ -25,10 +26,16 @@ class Live:
     status: PeerStatus
     seen: float  # time.monotonic() of its last answer
     latency: float  # seconds the answer took
+    promised: int = 0  # seats given to it since it was asked
 
     @property
     def free(self) -> int:
-        return self.status.max_sessions - self.status.sessions
+        return self.status.max_sessions - self.status.sessions - self.promised
+
+    @property
+    def load(self) -> float:
+        """0: idle, 1: full."""
+        return (self.status.sessions + self.promised) / max(1, self.status.max_sessions)
 
     def offer(self, model: str) -> ModelOffer | None:
         return next((offer for offer in self.status.models if offer.name == model), None)
@@ -48,6 +55,7 @@ class Registry:
         self._patience = patience
         self._live: dict[str, Live] = {}
         self._reasons: dict[str, str] = {}
+        self._promises: dict[str, list[float]] = {}  # peer id -> when it was given a seat that its status lacks
         self._due = {member.peer_id: 0.0 for member in roster.members}
         self._lock = threading.Lock()
         self._documents: dict[tuple[str, str], bytes] = {}
@@ -70,7 +78,30 @@ class Registry:
         """Members that answered within the last interval and patience."""
         oldest = time.monotonic() - self._interval - 2 * self._patience
         with self._lock:
-            return [live for live in self._live.values() if live.seen >= oldest]
+            return [
+                replace(live, promised=len(self._promises.get(peer_id, ())))
+                for peer_id, live in self._live.items()
+                if live.seen >= oldest
+            ]
+
+    def promise(self, peer_id: str) -> None:
+        """Count a seat that was just given to a member, until its own answer counts it."""
+        with self._lock:
+            self._promises.setdefault(peer_id, []).append(time.monotonic())
+
+    def release(self, peer_id: str) -> None:
+        """A seat given lately was not taken after all."""
+        with self._lock:
+            if self._promises.get(peer_id):
+                self._promises[peer_id].pop()
+
+    def suspect(self, peer_ids: Collection[str]) -> None:
+        """Somebody says that these members failed: ask them now. They stay live unless they do not answer."""
+        for peer_id in peer_ids:
+            with self._lock:
+                known = peer_id in self._live and self._due[peer_id] != float("inf")
+                if known:
+                    self._due[peer_id] = 0.0
 
     def silence(self, peer_id: str) -> str:
         """Why a member is not live."""
@@ -180,6 +211,7 @@ class Registry:
                 raise PeerError(member.display, "reports another peer's status")
             seen = time.monotonic()
             with self._lock:
+                self._promises[peer_id] = [when for when in self._promises.get(peer_id, ()) if when > started]
                 if peer_id not in self._live:
                     log.info("%s is there: %s", member.display, ", ".join(offer.name for offer in status.models))
                 self._live[peer_id] = Live(member, status, seen, seen - started)

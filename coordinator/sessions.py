@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..errors import NetworkError, PeerError, PeerLost, RefusedError, TacitError, UsageError
@@ -38,6 +39,7 @@ class Sessions:
         self._roster = roster
         self._registry = registry
         self._lock = threading.Lock()
+        self._drawing = threading.Lock()
         self.recent: deque[Seating] = deque(maxlen=50)
         self.opened = 0
         self.refused = 0
@@ -48,12 +50,13 @@ class Sessions:
         A peer that does not answer or has no room is replaced, if there are others. Raises UsageError (unknown model,
         too many tokens), RefusedError (not enough peers), PeerError or NetworkError naming the peer that failed.
         """
+        self._registry.suspect(request.without)
         offer = self._registry.model(request.model)
         _check_length(request, offer)
         failed: dict[str, TacitError] = {}
         try:
             for _ in range(ATTEMPTS):
-                committee = self._committee(offer, failed)
+                committee = self._committee(request, offer, failed)
                 culprit = self._offer_all(request, committee, failed)
                 if not isinstance(culprit, str):
                     return culprit
@@ -63,14 +66,23 @@ class Sessions:
                 self.refused += 1
             raise
 
-    def _committee(self, offer: ModelOffer, failed: dict[str, TacitError]) -> Committee:
+    def _committee(self, request: SessionRequest, offer: ModelOffer, failed: dict[str, TacitError]) -> Committee:
         try:
-            return choose(self._registry.holders(offer), self._roster.own, failed)
+            return self._drawn(request, offer, failed)
         except RefusedError:
             if failed:  # say what is wrong with them rather than that they are missing
                 raise next(reversed(failed.values())) from None
         self._registry.refresh()
-        return choose(self._registry.holders(offer), self._roster.own)
+        return self._drawn(request, offer, failed)
+
+    def _drawn(self, request: SessionRequest, offer: ModelOffer, failed: Collection[str]) -> Committee:
+        with self._drawing:  # clients that come at once must not all be given the same idle peers
+            committee = choose(
+                self._registry.holders(offer), self._roster.own, {*request.without, *failed}, request.operators
+            )
+            for member in committee:
+                self._registry.promise(member.peer_id)
+        return committee
 
     def _offer_all(
         self, request: SessionRequest, committee: Committee, failed: dict[str, TacitError]
@@ -99,6 +111,8 @@ class Sessions:
                 if isinstance(error, NetworkError):
                     self._registry.doubt(culprit.peer_id, str(error))
                 self._withdraw(request.session, committee[: role + 1], culprit)
+                for one in committee:
+                    self._registry.release(one.peer_id)
                 return culprit.peer_id
         names = (committee[0].display, committee[1].display, committee[2].display)
         with self._lock:

@@ -7,7 +7,8 @@
 | dealer -> compute peer | "correlations" ..., then "dealt" {step, microseconds} |
 | client -> compute peer | "prompt" {step, tokens, ahead}: tokens x key bytes |
 | compute peer -> client | "logits" {step, bits, scale, count, ...}: the share of the last position's logits |
-| client -> compute peer | "end"; the peer answers "account" and tells the dealer "end" |
+| client -> compute peer | "end"; the peer answers "account" and tells the dealer "end"; its seat adds the signed |
+| | "receipt" (`party/session.py`) |
 
 The plan of step 0 and of the first single-token steps goes out before the prompt arrives, and stays at most AHEAD_BYTES of
 correlations ahead of use, so the dealer works while the client thinks and nobody buffers without bound. The dealer sees step
@@ -35,7 +36,7 @@ from ..protocols.pair.reveal import client_share
 from ..protocols.pair.scales import BITS_LOGITS, FRAC_LOGITS
 from ..protocols.pair.secret import U64
 from ..protocols.trace.trace import Trace
-from .links import ComputeLinks, DealerLinks, SessionLimits
+from .links import ComputeLinks, DealerLinks, SessionLimits, Tally
 from .memory import keep_freed_memory
 from .served import ServedModel
 
@@ -44,13 +45,13 @@ AHEAD_STEPS = 8
 CLIENT_TIMEOUT = 600.0  # seconds a client may think between two tokens
 
 
-def serve_compute(role: int, model: ServedModel, links: ComputeLinks, limits: SessionLimits) -> None:
-    """Serve one session as compute peer `role` (0 or 1), until the client's "end".
+def serve_compute(role: int, model: ServedModel, links: ComputeLinks, limits: SessionLimits) -> Tally:
+    """Serve one session as compute peer `role` (0 or 1), until the client's "end"; what it was, for the receipt.
 
     PeerError when the client or a peer sends what the protocol does not allow; PeerLost and NetworkError from the links.
     """
     keep_freed_memory()
-    _Compute(role, model, links, limits).run()
+    return _Compute(role, model, links, limits).run()
 
 
 class _Compute:
@@ -65,7 +66,7 @@ class _Compute:
         self._length, self._step, self._planned = 0, 0, 0
         self._totals = {"rounds": 0, "online_bytes": 0, "offline_bytes": 0}
 
-    def run(self) -> None:
+    def run(self) -> Tally:
         self._plan_ahead()
         while True:
             message = self._links.client.receive(("prompt", "end"), timeout=CLIENT_TIMEOUT)
@@ -74,6 +75,7 @@ class _Compute:
             self._answer(message.fields, message.body)
         self._links.client.send("account", steps=self._step, **self._totals)
         self._links.dealer.send("end")
+        return Tally(self._step, **self._totals, transcript=self._party.transcript)
 
     def _steps(self) -> int:
         """Steps this session can take: the prompt, and one for each new token but the last."""

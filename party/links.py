@@ -18,6 +18,17 @@ class SessionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What a session was at a compute peer, for its receipt."""
+
+    steps: int
+    rounds: int
+    online_bytes: int
+    offline_bytes: int
+    transcript: bytes  # SHA-256 over all openings
+
+
+@dataclass(frozen=True, slots=True)
 class ComputeLinks:
     """A compute peer's links: to the other compute peer, the dealer and the client."""
 

@@ -24,9 +24,11 @@ from typing import Any, Protocol
 
 import zmq
 
+from .. import __version__
 from ..ends import Ends, LinkSettings
 from ..errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
 from ..link import Circle
+from ..receipts import Receipt
 from ..wire import (
     CLIENT,
     DEALER,
@@ -40,7 +42,7 @@ from ..wire import (
 )
 from ..zmqlink import CurveKeys, ZmqLink
 from .identity import Identity
-from .links import ComputeLinks, DealerLinks, SessionLimits
+from .links import ComputeLinks, DealerLinks, SessionLimits, Tally
 from .mesh import INTRODUCE, Mesh
 from .zap import Doorkeeper
 
@@ -66,9 +68,12 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What runs once the links are open. Each returns at the session's orderly end, or raises."""
+    """What runs once the links are open. Each returns at the session's orderly end, or raises.
 
-    compute: Callable[[int, Any, ComputeLinks, SessionLimits], None]
+    A compute peer's seat signs the tally that its engine returns, and sends it to the client as the receipt.
+    """
+
+    compute: Callable[[int, Any, ComputeLinks, SessionLimits], Tally | None]
     dealer: Callable[[Any, DealerLinks, SessionLimits], None]
 
 
@@ -271,7 +276,9 @@ class Seat:
                 self._around.engines.dealer(self._model, seated, limits)
             else:
                 ours = ComputeLinks(session, role, links[1 - role], links[DEALER], links[CLIENT], self.circle)
-                self._around.engines.compute(role, self._model, ours, limits)
+                tally = self._around.engines.compute(role, self._model, ours, limits)
+                if tally is not None:
+                    links[CLIENT].send("receipt", self._receipt(tally).to_bytes())
             log.info("%s: done after %.1f s", name, time.monotonic() - started)
         except TacitError as error:
             self.circle.fail(error)
@@ -281,6 +288,28 @@ class Seat:
             log.error("%s: failed inside: %s", name, _where(error))
         finally:
             self._let_go()
+
+    def _receipt(self, tally: Tally) -> Signed:
+        offer, identity = self.offer, self._around.identity
+        return identity.sign(
+            Receipt(
+                context=Receipt.CONTEXT,
+                session=offer.session,
+                role=offer.role,
+                peer_id=identity.peer_id,
+                peers=offer.peers,
+                model=offer.model,
+                protocol=offer.protocol,
+                manifest_hash=self._model.manifest_hash,
+                version=__version__,
+                prompt_tokens=offer.prompt_tokens,
+                steps=tally.steps,
+                rounds=tally.rounds,
+                online_bytes=tally.online_bytes,
+                offline_bytes=tally.offline_bytes,
+                transcript=tally.transcript.hex(),
+            )
+        )
 
     def _open_links(self) -> None:
         while not self._complete.wait(0.1):

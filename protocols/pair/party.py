@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from struct import pack as pack_header
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +79,13 @@ class Party:
         self._streams = {purpose: Stream(self._prg, purpose, 0) for purpose in Purpose}
         self._step, self._message = 0, 0
         self._body, self._at = memoryview(b""), 0
+        self._transcripts = (sha256(), sha256())
+
+    @property
+    def transcript(self) -> bytes:
+        """What was opened so far: SHA-256 over the hashes of what role 0 and role 1 sent, each message with its step, round
+        and size before it. Both peers have the same."""
+        return sha256(b"".join(one.digest() for one in self._transcripts)).digest()
 
     def begin(self, step: int) -> None:
         """Start a step: numbering restarts under the new step's name."""
@@ -135,9 +144,14 @@ class Party:
         packed = [pack(np.ascontiguousarray(x).reshape(-1), bits) for x, bits in values]
         mine = packed[0] if len(packed) == 1 else np.concatenate(packed)
         self._peer.send("open", mine, step=self._step, round=self.counters.rounds)
+        head = pack_header("<QQQ", self._step, self.counters.rounds, mine.nbytes)
+        self._transcripts[self.role].update(head)
+        self._transcripts[self.role].update(mine.data)  # while the other side's half is on its way
         message = self._peer.receive("open", size=mine.nbytes)
         if message.fields.get("step") != self._step or message.fields.get("round") != self.counters.rounds:
             raise PeerError(self._peer.remote, "opened values of another step or round")
+        self._transcripts[1 - self.role].update(head)
+        self._transcripts[1 - self.role].update(message.body)
         self.counters.rounds += 1
         self.counters.online_bytes += mine.nbytes
         out, at = [], 0

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tacit.errors import TacitError
 from tacit.kernels.dpf.keygen import TreeHash, one_hot_depth, one_hot_key_bytes, tree_keys
+from tacit.party.links import Tally
 from tacit.transport import Circle, Ends, Link, LinkSettings, memory_pair
 
 SCALE = 16
@@ -65,6 +66,8 @@ class Committee:
         logits: Callable[[Sequence[int], int], np.ndarray] = toy_logits,
         spoil: Callable[[int, dict, bytes], tuple[dict, bytes]] | None = None,
         die_at: int | None = None,
+        dying: int = 0,
+        die_at_end: bool = False,
     ) -> None:
         self.vocab = vocab
         self.layers = layers
@@ -73,18 +76,20 @@ class Committee:
         self._logits = logits
         self._spoil = spoil or (lambda role, fields, body: (fields, body))
         self._die_at = die_at
+        self._dying = dying
+        self._die_at_end = die_at_end
         self._shares: list[np.ndarray | None] = [None, None]
         self._barrier = threading.Barrier(2, self._together)
         self._threads: list[threading.Thread] = []
 
-    def connect(self, session: bytes) -> tuple[Circle, tuple[Link, Link]]:
+    def connect(self, session: bytes, names: Sequence[str] = ("peer-0", "peer-1")) -> tuple[Circle, tuple[Link, Link]]:
         """The client's two open links."""
         circle = Circle()
         links = []
         self.session = session
         for role in (0, 1):
             ends = Ends(session, 3, "client", role, f"id{role}", "", "0" * 64)
-            mine, theirs = memory_pair(ends, (circle, Circle()), SETTINGS, ("client", f"peer-{role}"))
+            mine, theirs = memory_pair(ends, (circle, Circle()), SETTINGS, ("client", names[role]))
             thread = threading.Thread(target=self._serve, args=(role, theirs), daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -97,6 +102,12 @@ class Committee:
         for thread in self._threads:
             thread.join(5)
             assert not thread.is_alive()
+
+    def tally(self, role: int) -> Tally:
+        """For a peer's receipt. Both "open" the shares of the logits they gave, as it were."""
+        steps = len(self.seen[role].steps)
+        transcript = hashlib.sha256(repr(self.tokens).encode()).digest()
+        return Tally(steps, steps * ROUNDS, steps * ONLINE, steps * OFFLINE, transcript)
 
     def _together(self) -> None:
         first, second = self._shares
@@ -130,16 +141,23 @@ class Committee:
             message = link.receive(("prompt", "end"), timeout=20)
             if message.kind == "end":
                 seen.ended = True
+                if self._die_at_end and role == self._dying:
+                    self._die(link)
                 link.send("account", steps=len(seen.steps), rounds=ROUNDS, online_bytes=ONLINE, offline_bytes=0)
                 return
             seen.steps.append(dict(message.fields))
             seen.bodies.append(bytes(message.body))
             if self._die_at == len(seen.steps) - 1:
-                if role == 0:
-                    link._close()  # no goodbye: what a killed process does
-                    link._closed = True
+                if role == self._dying:
+                    self._die(link)
                 link.receive("never", timeout=5)
             self._answer(role, link, bytes(message.body))
+
+    def _die(self, link: Link) -> None:
+        """No goodbye: what a killed process does."""
+        link._close()
+        link._closed = True
+        raise threading.BrokenBarrierError
 
     def _answer(self, role: int, link: Link, body: bytes) -> None:
         size = one_hot_key_bytes(self.vocab)

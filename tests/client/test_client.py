@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tacit
-from committee import ROUNDS, toy_logits
+from committee import ROUNDS, Committee, toy_logits
 from tacit.client import state
 from tacit.client.directory import Directory
+from tacit.client.receipts import Book
 from tacit.errors import ConfigError, IdentityError, NetworkError, PeerError, UsageError
 from tacit.party.identity import Identity
 from tacit.wire import Member, Roster
@@ -63,6 +65,31 @@ def test_generate_streams_the_models_answer(client, cluster):
     assert (answer.result.model, answer.result.protocol, answer.result.layers) == ("toy", "pair", 2)
     assert {name.split()[0] for name in answer.result.peers} == {"peer-0", "peer-1", "peer-2"}
     assert [(one.prompt_tokens, one.max_new_tokens) for one in cluster.limits[-2:]] == [(5, 12), (5, 12)]
+
+
+def test_both_peers_sign_for_the_answer_and_the_client_keeps_it(client, cluster):
+    result = client.complete(PROMPT, max_new_tokens=6)
+    first, second = result.receipts
+    assert (first.role, second.role, first.steps) == (0, 1, second.steps)
+    assert first.transcript == second.transcript
+    assert first.rounds == ROUNDS * first.steps
+    assert first.session == list(cluster.sessions)[-1].hex()
+    *_, kept = Book().read()
+    assert kept.verified(cluster.roster) == result.receipts
+    assert PROMPT not in Book().path.read_text()
+
+
+def test_peers_whose_transcripts_differ_are_found_out(client, monkeypatch):
+    real = Committee.tally
+
+    def lying(self, role):
+        return replace(real(self, role), transcript=bytes([role]) * 32)
+
+    monkeypatch.setattr(Committee, "tally", lying)
+    answer = client.generate(PROMPT, max_new_tokens=4)
+    with pytest.raises(PeerError, match="different transcripts"):
+        answer.complete()
+    assert answer.token_ids
 
 
 def test_complete_is_the_same_at_once_and_takes_ids(client):

@@ -45,6 +45,10 @@ def test_private_tokens_are_the_plaintext_models(cluster):
     assert result.traffic.online_bytes_per_token > 0
     assert result.traffic.offline_bytes_per_token > 0
     assert result.timings.offline_ms_per_token > 0
+    first, second = result.receipts
+    assert first.transcript == second.transcript
+    assert first.steps == second.steps == 64
+    assert first.rounds == round(64 * result.traffic.rounds_per_token)
 
 
 def test_two_answers_at_once_do_not_mix(cluster):

@@ -203,6 +203,24 @@ def test_up_ends_and_says_why_when_a_process_is_killed(toy):
 
 
 @needs_proc
+def test_up_goes_on_while_three_peers_are_left_and_says_who_ended(toy):
+    process_, _ = up(toy, "--peers", "4")
+    pids = children(process_.pid)
+    os.kill(pids[1], signal.SIGKILL)
+    assert process_.stderr is not None
+    said = ""
+    while "peer-1" not in said:
+        said = process_.stderr.readline()
+    assert said == "peer-1 was killed (SIGKILL); 3 peers go on without it\n"
+    assert process_.poll() is None
+    os.kill(pids[3], signal.SIGKILL)
+    _, err = process_.communicate(timeout=15)
+    assert process_.returncode == 1
+    assert err.strip().splitlines()[-1] == "error: peer-3: was killed (SIGKILL)"
+    assert all(gone(pid) for pid in pids)
+
+
+@needs_proc
 def test_children_do_not_outlive_a_launcher_that_is_killed(toy):
     process_, _ = up(toy)
     pids = children(process_.pid)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from tacit.coordinator.app import make_app
 from tacit.coordinator.registry import Registry
 from tacit.coordinator.sessions import Sessions
 from tacit.party.identity import Identity
-from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits
+from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits, Tally
 from tacit.party.node import Node
 from tacit.party.roster import RosterMesh
 from tacit.party.session import Engines, Surroundings
@@ -40,12 +40,13 @@ class ToyCluster:
         served_tokenizer: bytes | None = None,
         max_sessions: int = 32,
         own: bool = True,
+        operators: Sequence[str] = ("me", "me", "me"),
     ) -> None:
         self.sessions: dict[bytes, Committee] = {}
         self.limits: list[SessionLimits] = []
         self._lock = threading.Lock()
         self._stack = ExitStack()
-        names = [f"peer-{number}" for number in range(3)]
+        names = [f"peer-{number}" for number in range(len(operators))]
         identities = {name: Identity.create() for name in (*names, "coordinator")}
         self.roster = Roster(
             cluster="toy",
@@ -59,12 +60,12 @@ class ToyCluster:
             members=tuple(
                 Member(
                     name=name,
-                    operator="me",
+                    operator=operator,
                     peer_id=identities[name].peer_id,
                     mesh_endpoint=f"tcp://127.0.0.1:{ports()}",
                     mesh_key=identities[name].mesh_key,
                 )
-                for name in names
+                for name, operator in zip(names, operators, strict=True)
             ),
         )
         self.path = folder / "cluster.json"
@@ -121,13 +122,14 @@ class ToyCluster:
         while not server.started:
             time.sleep(0.01)
 
-    def _compute(self, role: int, model: Any, links: ComputeLinks, limits: SessionLimits) -> None:
+    def _compute(self, role: int, model: Any, links: ComputeLinks, limits: SessionLimits) -> Tally:
         with self._lock:
             committee = self.sessions.setdefault(links.session, Committee(VOCAB))
             committee.session = links.session
             self.limits.append(limits)
         committee.serve(role, links.client)
         links.dealer.send("end")
+        return committee.tally(role)
 
     def _deal(self, model: Any, links: DealerLinks, limits: SessionLimits) -> None:
         for link in (links.peer0, links.peer1):

@@ -140,8 +140,25 @@ def test_the_least_busy_are_chosen_and_the_full_left_out() -> None:
     holders = [live(0, sessions=8), live(1, sessions=7), live(2), live(3), live(4, sessions=1)]
     for _ in range(20):
         assert {member.name for member in choose(holders, own=False)} == {"peer-2", "peer-3", "peer-4"}
-    with pytest.raises(RefusedError, match=r"found 2 .* 3 of them busy"):
+    with pytest.raises(RefusedError, match=r"found 2 .* 3 busy"):
         choose([live(0, 8), live(1, 8), live(2, 8), live(3), live(4)], own=False)
+
+
+def test_a_cluster_of_ones_own_takes_different_operators_where_it_has_them() -> None:
+    holders = [live(0, sessions=1, operators="ABCCC"), live(1, operators="ABCCC")]
+    holders += [live(n, operators="ABCCC") for n in (2, 3, 4)]
+    for _ in range(20):
+        assert {member.operator for member in choose(holders, own=True)} == {"A", "B", "C"}
+
+
+def test_whom_the_client_rules_out_is_left_out() -> None:
+    holders = [live(n, operators="AABCD") for n in range(5)]
+    first = holders[0].member.peer_id
+    for _ in range(20):
+        names = {member.name for member in choose(holders, False, {first}, {"A", "B", "C"})}
+        assert names == {"peer-1", "peer-2", "peer-3"}
+    with pytest.raises(RefusedError, match=r"found 2 \(5 serve the model, 1 of them of operators .*, 1 just failed"):
+        choose(holders, False, {holders[3].member.peer_id}, {"A", "B", "C"})
 
 
 def test_every_peer_gets_every_role() -> None:
@@ -220,7 +237,8 @@ def test_offers_go_out_in_role_order_and_say_the_same() -> None:
             content = offer.to_json()
             assert content.pop("peers") == list(offers[0].peers)
             content.pop("role")
-            assert content == request.to_json()
+            wishes = {"operators": [], "without": []}  # for the coordinator alone
+            assert content | wishes == request.to_json()
         assert [signed.payload for signed in reply.statements] == [offer.to_bytes() for offer in offers]
 
 
@@ -255,6 +273,39 @@ def test_peers_that_were_busy_are_asked_again_before_a_client_is_refused() -> No
             Sessions(mesh, roster(3), slow).open(ask())
         mesh.sessions = 0
         assert isinstance(Sessions(mesh, roster(3), slow).open(ask()), SessionReply)
+        slow.close()
+
+
+def test_clients_that_come_at_once_are_spread() -> None:
+    """Between two answers of the peers the coordinator counts the seats it gave by itself."""
+    with running(roster(5)) as (mesh, _, _):
+        still = Registry(mesh, roster(5), interval=60, patience=30)
+        still.start()
+        wait_until(lambda: len(still.live()) == 5)
+        sessions = Sessions(mesh, roster(5), still)
+        for _ in range(10):
+            sessions.open(ask())
+        given = Counter(peer_id for peer_id, protocol, _ in mesh.asked if protocol == OFFER)
+        assert sorted(given.values()) == [6] * 5
+        assert sum(one.promised for one in still.live()) == 30
+        still.refresh()
+        assert sum(one.promised for one in still.live()) == 0
+        still.close()
+
+
+def test_who_failed_a_client_is_not_given_to_it_again_and_is_asked_how_it_is() -> None:
+    with running(roster(4)) as (mesh, _, _):
+        slow = Registry(mesh, roster(4), interval=60, patience=30)
+        slow.start()
+        wait_until(lambda: len(slow.live()) == 4)
+        sessions, bad = Sessions(mesh, roster(4), slow), roster().members[1].peer_id
+        for _ in range(10):
+            sessions.open(ask(without=(bad,)))
+        assert bad not in {peer_id for peer_id, protocol, _ in mesh.asked if protocol == OFFER}
+        assert len(slow.live()) == 4  # a client's word alone drives nobody out
+        mesh.down.add(bad)
+        sessions.open(ask(without=(bad,)))
+        wait_until(lambda: len(slow.live()) == 3)
         slow.close()
 
 

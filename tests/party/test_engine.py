@@ -72,6 +72,7 @@ class Session:
     id: bytes
     client: tuple[Link, Link]
     errors: dict[int, BaseException] = field(default_factory=dict)
+    tallies: dict[int, Any] = field(default_factory=dict)
     heard: dict[str, list[tuple[str, dict[str, Any], int]]] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -135,7 +136,7 @@ def session(toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None
         ComputeLinks(identity, 1, spied(l01[1], s.heard["1->0"]), spied(l12[0], s.heard["1->2"]), l13[0], circles[1]),
     ]
     dealer = DealerLinks(identity, 2, l02[1], l12[1], circles[2])
-    jobs: list[Callable[[], None]] = [
+    jobs: list[Callable[[], Any]] = [
         lambda: serve_compute(0, toy.served, sets[0], limits),
         lambda: serve_compute(1, toy.served, sets[1], limits),
         lambda: serve_dealer(toy.served, dealer, dealer_limits or limits),
@@ -143,7 +144,7 @@ def session(toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None
 
     def act(i: int) -> None:
         try:
-            jobs[i]()
+            s.tallies[i] = jobs[i]()
         except TacitError as error:
             s.errors[i] = error
             circles[i].fail(error)
@@ -191,8 +192,15 @@ def test_tokens_equal_plaintext(toy: Toy) -> None:
             assert min(f["compute_us"], f["wait_us"], f["dealer_us"]) >= 0
     for role, account in enumerate(accounts):
         assert account["steps"] == count
+        tally = s.tallies[role]
+        assert (tally.steps, tally.rounds, tally.online_bytes, tally.offline_bytes) == (
+            count,
+            *(account[name] for name in ("rounds", "online_bytes", "offline_bytes")),
+        )
         for name in ("rounds", "online_bytes", "offline_bytes"):
             assert account[name] == sum(f[role][name] for f in fields)
+    assert len(s.tallies[0].transcript) == 32
+    assert s.tallies[0].transcript == s.tallies[1].transcript
 
 
 def test_the_dealer_is_told_step_numbers_and_nothing_else(toy: Toy) -> None:
@@ -211,6 +219,19 @@ def test_the_dealer_is_told_step_numbers_and_nothing_else(toy: Toy) -> None:
     plans = [("plan", {"step": step, "tokens": tokens, "digest": digest}, 0) for step, tokens in ((0, 3), (1, 1))]
     plans.append(("end", {}, 0))
     assert traffic[0]["0->2"] == traffic[0]["1->2"] == plans
+
+
+def test_no_two_transcripts_are_the_same(toy: Toy) -> None:
+    """Openings are masked afresh: the same question leaves another transcript each time, the same at both peers."""
+    found = []
+    for _ in range(3):
+        with session(toy, SessionLimits(2, 1)) as s:
+            s.ask(0, [1, 2])
+            s.end()
+            s.finish()
+            assert s.tallies[0].transcript == s.tallies[1].transcript
+            found.append(s.tallies[0].transcript)
+    assert len(set(found)) == 3
 
 
 def test_the_client_may_stop_early_and_before_anything(toy: Toy) -> None:

@@ -44,6 +44,12 @@ def test_bytes_and_back() -> None:
         ("prompt_tokens", "5"),
         ("prompt_tokens", 1 << 21),
         ("max_new_tokens", -1),
+        ("operators", "A"),
+        ("operators", ["A", "A"]),
+        ("operators", ["a/b"]),
+        ("operators", [f"o{n}" for n in range(65)]),
+        ("without", ["peer-0"]),
+        ("without", None),
     ],
 )
 def test_a_wrong_value_is_named(field: str, value: object) -> None:

@@ -31,14 +31,15 @@ IDS = tuple(IDENTITIES[name].peer_id for name in NAMES)
 PEERS = (IDS[0], IDS[1], IDS[2])
 REQUEST = SessionRequest("ab" * 16, CurveKeys.fresh().public, "stories", "pair", 5, 20)
 KEYS = [CurveKeys.fresh().public for _ in range(4)]
-OFFER = Offer(role=0, peers=PEERS, **REQUEST.to_json())
+SEAT = {name: value for name, value in REQUEST.to_json().items() if name not in ("operators", "without")}
+OFFER = Offer(role=0, peers=PEERS, **SEAT)
 
 
 def statement(role: int, **changes: object) -> Statement:
     member = ROSTER.member(PEERS[role])
     assert member is not None
     fields = {
-        **REQUEST.to_json(),
+        **SEAT,
         "context": Statement.CONTEXT,
         "role": role,
         "peer_id": PEERS[role],

@@ -1,0 +1,141 @@
+"""The client's side of receipts: checked against what it saw itself, kept, and shown again.
+
+Receipts are kept in <receipts>/receipts.jsonl, readable by the user alone, a session a line; no text is in them.
+<receipts> is TACIT_RECEIPTS, or `receipts` in the state directory (see `state`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ..errors import ConfigError, PeerError
+from ..receipts import Pair, read_pair
+from ..records import Check, Record, integer, many, record, text
+from ..wire import Roster, Signed, is_name
+from .state import state_path
+from .verify import Seats
+
+_FILE = "receipts.jsonl"
+
+
+@dataclass(frozen=True)
+class Kept(Record):
+    """A session's line: when it ended (seconds since the epoch), in which cluster, its peers as this client knew them."""
+
+    ended: int
+    cluster: str
+    names: tuple[str, str, str]
+    receipts: tuple[Signed, Signed]
+
+    CHECKS: ClassVar[dict[str, Check]] = {
+        "ended": integer(0, 1 << 40),
+        "cluster": is_name,
+        "names": many(text(r"[A-Za-z0-9._ ()-]{1,100}", "a peer's name"), 3, 3),
+        "receipts": many(record(Signed), 2, 2),
+    }
+
+    def verified(self, roster: Roster | None = None) -> Pair:
+        """Both receipts, if signatures and contents are in order and, given a roster, the peers are pinned in it.
+
+        Raises IdentityError or PeerError saying what is not.
+        """
+        pair = read_pair(self.receipts, self.names[:2])
+        for receipt, name in zip(pair, self.names, strict=False):
+            if roster is not None and roster.member(receipt.peer_id) is None:
+                raise PeerError(name, "is not in the pinned roster")
+        return pair
+
+
+class Book:
+    """Where receipts are kept."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Raises ConfigError if the folder cannot be written."""
+        self.path = (folder or receipts_folder()) / _FILE
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def add(self, kept: Kept) -> None:
+        """Append a line. Raises ConfigError."""
+        try:
+            with self.path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(kept.to_bytes() + b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def read(self) -> Iterator[Kept]:
+        """What is kept, oldest first. Raises PeerError naming a line that is damaged, ConfigError."""
+        try:
+            with self.path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    yield Kept.from_bytes(line, f"{self.path}, line {number}")
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self.path}: receipts cannot be kept ({error.strerror}): set TACIT_RECEIPTS to a folder that can be written, "
+            "or keep none (Client(keep_receipts=False))"
+        )
+
+
+def receipts_folder() -> Path:
+    """<receipts>, which may not exist yet."""
+    chosen = os.environ.get("TACIT_RECEIPTS")
+    return Path(chosen) if chosen else state_path() / "receipts"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the client counted itself, from the peers' reports step by step."""
+
+    steps: int
+    rounds: int
+    online_bytes: tuple[int, int]
+    offline_bytes: tuple[int, int]
+
+
+class Auditor:
+    """Checks a session's receipts against its statements and the client's own count; keeps them."""
+
+    def __init__(self, seats: Seats, roster: Roster, book: Book | None) -> None:
+        self._seats = seats
+        self._roster = roster
+        self._book = book
+
+    def settle(self, signed: tuple[Signed, Signed], seen: Seen) -> Pair:
+        """Raises IdentityError or PeerError for receipts that are not what the peers owe; such are not kept."""
+        name_of = self._roster.name_of
+        names = (name_of(self._seats[0].peer_id), name_of(self._seats[1].peer_id), name_of(self._seats[2].peer_id))
+        pair = read_pair(signed, names[:2])
+        for role, receipt in enumerate(pair):
+            seat = self._seats[role]
+            expected = {
+                "session": seat.session,
+                "peer_id": seat.peer_id,
+                "peers": seat.peers,
+                "model": seat.model,
+                "protocol": seat.protocol,
+                "manifest_hash": seat.manifest_hash,
+                "prompt_tokens": seat.prompt_tokens,
+                "steps": seen.steps,
+                "rounds": seen.rounds,
+                "online_bytes": seen.online_bytes[role],
+                "offline_bytes": seen.offline_bytes[role],
+            }
+            for field, value in expected.items():
+                if getattr(receipt, field) != value:
+                    raise PeerError(names[role], f"signed a receipt with another {field} than the session had")
+        if self._book is not None:
+            self._book.add(Kept(int(time.time()), self._roster.cluster, names, signed))
+        return pair

@@ -1,0 +1,184 @@
+"""An answer that outlives its peers: when a session breaks, another committee goes on from the tokens the client holds.
+
+| what happens | what the client does |
+| --- | --- |
+| a peer dies, hangs, sends nonsense, or is reported to | leaves it out, asks for three others, sends all tokens so far anew |
+| it cannot be told which peer it was | leaves all three out, or, where that leaves too few, none |
+| the coordinator cannot be reached just then | asks again for PATIENCE seconds |
+| nobody is left, or the policy's number of resumes is used up | the error of the loss, with the reason |
+| the coordinator proposes somebody it must not | IdentityError at once, nothing is sent |
+
+Nothing is carried over but the tokens: session id, CURVE keys and token keys are fresh, because a peer may come back in
+another role. The sampler lives with the answer, so the text is what an undisturbed session would have given.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from ..errors import IdentityError, NetworkError, PeerError, PeerLost, RefusedError, TacitError
+from ..receipts import Receipt
+from .connect import Opener, Seated
+from .generation import Step
+from .policy import Policy
+from .results import Resume
+from .session import PrivateSession
+
+log = logging.getLogger("tacit.client.resume")
+
+PATIENCE = 5.0  # seconds
+_PAUSE = 0.2
+
+Heard = Callable[[Resume], None]
+
+
+class ResumingSession:
+    """A `Runner` over one session after another. One answer, one thread."""
+
+    def __init__(
+        self,
+        opener: Opener,
+        policy: Policy,
+        prompt_tokens: int,
+        max_new_tokens: int,
+        heard: Heard = lambda resume: None,
+    ) -> None:
+        """Opens the first session. `heard` is told of every resume. Raises as `Opener.seat` and `Opener.dial` do."""
+        self.resumes: list[Resume] = []
+        self.receipts: tuple[Receipt, ...] = ()
+        self._opener = opener
+        self._policy = policy
+        self._heard = heard
+        self._prompt_tokens = prompt_tokens
+        self._held: list[int] = []
+        self._without: set[str] = set()
+        self._losses = 0
+        self._session: PrivateSession | None = None
+        self._seated = opener.seat(prompt_tokens, max_new_tokens, policy.first_choice())
+        self._operators = {seat.operator for seat in self._seated.seats}
+        try:
+            self._session = opener.dial(self._seated)
+        except (PeerError, NetworkError) as error:
+            self._resume(error, prompt_tokens, max_new_tokens)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        return self._opener.names(self._seated)
+
+    def step(self, tokens: Sequence[int], ahead: int) -> Step:
+        """Logits after these tokens, from whichever committee can give them. Raises the loss that could not be mended."""
+        self._held += tokens
+        unsent = list(tokens)
+        while True:
+            try:
+                return self._open.step(unsent, ahead)
+            except (PeerError, NetworkError) as error:
+                self._resume(error, len(self._held), ahead + 1)
+                unsent = self._held
+
+    def finish(self) -> None:
+        """Part in order. A peer that is lost now takes nothing with it: the answer is complete."""
+        try:
+            self._open.finish()
+            self.receipts = self._open.receipts
+        except NetworkError as error:
+            log.info("a session ended without its account: %s", error)
+            self._open.abort()
+
+    def abort(self) -> None:
+        if self._session is not None:
+            self._session.abort()
+
+    @property
+    def _open(self) -> PrivateSession:
+        if self._session is None:
+            raise NetworkError("no session is open")
+        return self._session
+
+    def _resume(self, error: TacitError, tokens: int, new_tokens: int) -> None:
+        """Open a session on another committee, or raise `error` with the reason why that cannot be."""
+        started = time.perf_counter()
+        while True:
+            self.abort()
+            self._session = None
+            if isinstance(error, IdentityError) or self._policy.max_resumes == 0:
+                raise error
+            self._losses += 1
+            if self._losses > self._policy.max_resumes:
+                raise _with_reason(error, f"{self._policy.max_resumes} other committees were tried already")
+            lost = self._seated
+            culprit = _culprit(error, self._opener.names(lost))
+            if culprit is not None:
+                self._without.add(lost.seats[culprit].peer_id)
+            try:
+                self._seated = self._seat(tokens, new_tokens, lost if culprit is None else None)
+            except IdentityError:
+                raise
+            except TacitError as refusal:
+                raise _with_reason(error, self._explained(refusal)) from refusal
+            try:
+                self._session = self._opener.dial(self._seated)
+                break
+            except (PeerError, NetworkError) as next_error:
+                error = next_error
+        name = "" if culprit is None else self._opener.names(lost)[culprit]
+        resume = Resume(
+            len(self._held) - self._prompt_tokens if self._held else 0,
+            name,
+            str(error),
+            self.peers,
+            time.perf_counter() - started,
+        )
+        self.resumes.append(resume)
+        log.info("%s; going on with %s", error, ", ".join(self.peers))
+        self._heard(resume)
+
+    def _seat(self, tokens: int, new_tokens: int, doubtful: Seated | None) -> Seated:
+        """Three peers; where one of `doubtful` is at fault, others than these if there are any."""
+        operators = self._policy.later_choice(self._operators, self._opener.roster)
+        if doubtful is not None:
+            others = self._without | {seat.peer_id for seat in doubtful.seats}
+            try:
+                return self._opener.seat(tokens, new_tokens, operators, others)
+            except RefusedError:
+                log.info("no committee without all of the three peers, one of which failed")
+        deadline = time.monotonic() + PATIENCE
+        away: TacitError | None = None
+        while True:
+            try:
+                return self._opener.seat(tokens, new_tokens, operators, self._without)
+            except IdentityError:
+                raise
+            except TacitError as error:
+                # A coordinator that was just started again does not know its peers yet, and says that there are none.
+                if isinstance(error, NetworkError):
+                    away = error
+                if away is None or time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE)
+
+    def _explained(self, refusal: TacitError) -> str:
+        words = str(refusal)
+        if self._policy.same_operators and not self._opener.roster.own and len(self._operators) == 3:
+            words += f" (this client goes on with peers of {', '.join(sorted(self._operators))} only)"
+        return words
+
+
+def _culprit(error: TacitError, names: Sequence[str]) -> int | None:
+    """The role of the peer that an error is about; None if it names none of them."""
+    # Whoever waited in vain reports that as a fault of its own, with the silent one first in its reason.
+    said = [error.reason, error.peer] if isinstance(error, PeerError | PeerLost) else [str(error)]
+    for text in said:
+        for role, name in enumerate(names):
+            if text.startswith(name):
+                return role
+    return None
+
+
+def _with_reason(error: TacitError, why: str) -> TacitError:
+    words = f"the answer could not go on: {why}"
+    if isinstance(error, PeerError | PeerLost):
+        return type(error)(error.peer, f"{error.reason}; {words}")
+    return type(error)(f"{error}; {words}")
