@@ -31,7 +31,7 @@ _MAX_SCALE = 30
 _COUNTER = 1 << 48
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Share:
     """One peer's answer to a step."""
 

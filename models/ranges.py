@@ -22,7 +22,7 @@ from .checkpoint import Checkpoint
 from .fold import Weights
 from .scales import calibrate, sample_sequences
 
-FORMAT = 2  # raise when calibration changes
+FORMAT = 3  # raise when calibration changes
 
 
 def calibrated(checkpoint: Checkpoint, spec: Spec, folded: Weights) -> Ranges:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..protocols.base import Spec
-from ..protocols.pair.scales import CALIBRATED, Ranges, Scales, make_scales
+from ..protocols.pair.scales import CALIBRATED, COARSE, Ranges, Scales, make_scales
 from ..protocols.plain.plain import Plain
 from .checkpoint import load_checkpoint
 from .decoder import forward
@@ -40,6 +40,14 @@ class RangeRecorder:
     def _least(self, site: str, quantity: str, value: float) -> None:
         seen = self.ranges.setdefault(site, {})
         seen[quantity] = min(seen.get(quantity, math.inf), value)
+
+    def embeddings(self, table: npt.NDArray[np.float64], positions: npt.NDArray[np.float64] | None) -> None:
+        """Bound the first norm's input by every row of the vocabulary, sampled or not, and by every position."""
+        peak, rms = np.abs(table).max(), np.sqrt((table * table).mean(1)).max()
+        if positions is not None:
+            peak, rms = peak + np.abs(positions).max(), rms + np.sqrt((positions * positions).mean(1)).max()
+        self._most("layers.0.norm1", "input", float(peak))
+        self._most("layers.0.norm1", "rms_high", float(rms))
 
     def __call__(self, site: str, quantity: str, values: npt.NDArray[np.float64]) -> None:
         """Record one observation."""
@@ -71,6 +79,7 @@ def calibrate(
     Values are rounded up to an eighth of a power of two so that float64 differences between machines do not change a plan.
     """
     recorder = RangeRecorder(spec)
+    recorder.embeddings(folded["embed"], folded.get("positions"))
     for tokens in sequences:
         ids = list(tokens)[: spec.context]
         model = Plain(spec, folded, recorder)
@@ -101,7 +110,7 @@ def sample_sequences(spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], 
             hashlib.sha256(f"tacit range check {i} {j}".encode()).digest() for j in range(length // 8 + 1)
         )
         drawn = [int(x) % spec.vocab for x in np.frombuffer(stream, "<u4")][:length]
-        head = [bos] if bos is not None else []
+        head = [bos] if bos is not None and i < SEQUENCES - 2 else []  # half of them without: a user may leave it out
         if i % 2 == 0:
             out.append((head + drawn)[:length])
             continue
@@ -147,7 +156,7 @@ def rows(spec: Spec, ranges: Ranges, scales: Scales) -> list[Row]:
         site = f"layers.{i}.act"
         act, seen = scales.activation(site), ranges[site]
         c = act.table.cover
-        edge = 2.0 ** (c.n - 1 - act.table.frac_in)
+        edge = 2.0 ** (c.n - 1 - act.table.frac_in) - (COARSE if spec.activation != "relu" else 0.0)
         out.append(Row(site, "gate" if spec.gated else "input", seen["gate" if spec.gated else "input"], edge))
         if act.frac_up is not None:
             out.append(Row(site, "up", seen["up"], 2.0 ** (act.bits_up - 2 - act.frac_up)))

@@ -10,8 +10,8 @@
 | client -> compute peer | "end"; the peer answers "account" and tells the dealer "end"; its seat adds the signed |
 | | "receipt" (`party/session.py`) |
 
-The plan of step 0 and of the first single-token steps goes out before the prompt arrives, and stays at most AHEAD_BYTES of
-correlations ahead of use, so the dealer works while the client thinks and nobody buffers without bound. The dealer sees step
+The plan starts with the client's prompt and stays at most AHEAD_BYTES of correlations ahead of use, so the dealer works while
+the client thinks and nobody buffers without bound. The dealer sees step
 numbers and token counts, nothing that depends on a secret.
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -67,7 +68,6 @@ class _Compute:
         self._totals = {"rounds": 0, "online_bytes": 0, "offline_bytes": 0}
 
     def run(self) -> Tally:
-        self._plan_ahead()
         while True:
             message = self._links.client.receive(("prompt", "end"), timeout=CLIENT_TIMEOUT)
             if message.kind == "end":
@@ -81,10 +81,13 @@ class _Compute:
         """Steps this session can take: the prompt, and one for each new token but the last."""
         return max(1, self._limits.max_new_tokens)
 
-    def _plan_ahead(self) -> None:
-        """Ask the dealer for every step up to the window's end."""
+    def _plan_ahead(self, current: int) -> None:
+        """Ask the dealer for this step (current = 1: its prompt is here) and for those that fit ahead of it.
+
+        Nothing is asked before the client's first prompt, and nothing that would wait unread while the client thinks.
+        """
         ahead = window(self._model, self._limits.prompt_tokens + self._step)
-        while self._planned < min(self._step + 1 + ahead, self._steps()):
+        while self._planned < min(self._step + current + ahead, self._steps()):
             tokens = self._limits.prompt_tokens if self._planned == 0 else 1
             self._links.dealer.send("plan", step=self._planned, tokens=tokens, digest=self._model.weights.digest)
             self._planned += 1
@@ -100,6 +103,7 @@ class _Compute:
         if self._step >= self._steps():
             raise PeerError("client", f"asked for more than the {self._limits.max_new_tokens} tokens it had announced")
         rows = expand_keys(body, tokens, self._model.spec.vocab, self._role, self._trees)
+        self._plan_ahead(1)
         self._party.begin(self._step)
         logits = forward(self._protocol, self._model.spec, rows, self._caches, self._length)
         share = client_share(logits, self._role, self._between, self._step)
@@ -128,21 +132,38 @@ class _Compute:
         self._totals["offline_bytes"] += counters.offline_bytes
         self._length += tokens
         self._step += 1
-        self._plan_ahead()
+        self._plan_ahead(0)
 
     def _waiting(self) -> float:
         return self._links.peer.stats.waiting_seconds + self._links.dealer.stats.waiting_seconds
 
 
 def window(model: ServedModel, length: int) -> int:
-    """Single-token steps to have dealt ahead at this length: as many as fit AHEAD_BYTES, 1 to AHEAD_STEPS."""
+    """Single-token steps to have dealt ahead at this length: as many as fit AHEAD_BYTES, 0 to AHEAD_STEPS."""
     trace = Trace(model.spec, model.scales)
     forward(trace, model.spec, 1, trace.new_cache(), min(length, model.spec.context - 1))
-    return max(1, min(AHEAD_STEPS, AHEAD_BYTES // max(1, trace.total.offline1)))
+    return min(AHEAD_STEPS, AHEAD_BYTES // max(1, trace.total.offline1))
 
 
-def expand_keys(body: memoryview, tokens: int, vocab: int, role: int, trees: Trees) -> U64:
-    """The client's keys -> this peer's shares of one-hot rows (T, >= V). PeerError for a wrong size or the other peer's key."""
+@dataclass(frozen=True, slots=True, repr=False)
+class TokenRows:
+    """The client's keys of T tokens; a slice of it is this peer's shares of those one-hot rows, (rows, >= V)."""
+
+    roots: U64
+    cw: U64
+    pcw: U64
+    role: int
+    trees: Trees
+
+    def __len__(self) -> int:
+        return len(self.roots)
+
+    def __getitem__(self, rows: slice) -> U64:
+        return self.trees.one_hot(self.roots[rows], self.cw[rows], self.pcw[rows], self.role)
+
+
+def expand_keys(body: memoryview, tokens: int, vocab: int, role: int, trees: Trees) -> TokenRows:
+    """The client's keys, checked, to be expanded when looked at. PeerError for a wrong size or the other peer's key."""
     size = one_hot_key_bytes(vocab)
     if len(body) != tokens * size:
         raise PeerError("client", f"sent {len(body)} bytes of token keys, {tokens} keys have {tokens * size}")
@@ -150,7 +171,7 @@ def expand_keys(body: memoryview, tokens: int, vocab: int, role: int, trees: Tre
     if np.any(keys[:, 0, 0] & np.uint64(1) != role):
         raise PeerError("client", "sent a key that was made for the other peer")
     roots, cw, pcw = (np.ascontiguousarray(a) for a in (keys[:, 0], keys[:, 1:-1], keys[:, -1]))
-    return trees.one_hot(roots, cw, pcw, role)
+    return TokenRows(roots, cw, pcw, role, trees)
 
 
 def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) -> None:

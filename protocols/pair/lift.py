@@ -35,7 +35,7 @@ def lift_cost(count: int, bits: int) -> Cost:
     return opened(count, bits) + dealt(count, 64 - bits) + dealt(count, 64 - bits)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LiftMask:
     """The dealer's view of a lifted value: r mod 2^bits and its top bit, flat."""
 
@@ -55,7 +55,7 @@ def deal_lift(d: Dealer, count: int, bits: int) -> LiftMask:
     return LiftMask(r, b, bits)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Lifted:
     """An opened value: alpha and p public, `minus` this party's share of -rho, all of the tensor's shape."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import numpy as np
 
 from ..base import Protocol
@@ -12,8 +14,17 @@ from .secret import U64, Secret
 from .spline import apply_table, gated
 from .weights import Weights
 
+EMBED_ROWS = 64  # tokens whose one-hot rows are held at once: a row has the vocabulary's length
 
-class PairPeer(Protocol[Secret, U64, Cache]):
+
+class OneHotRows(typing.Protocol):
+    """Shares of one-hot rows (T, >= V), made when they are looked at: an array, or keys that expand."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: slice, /) -> U64: ...
+
+
+class PairPeer(Protocol[Secret, OneHotRows, Cache]):
     """Role 0 or 1. Tokens are shares of one-hot rows, (T, V) or wider, as the client's keys expand to them."""
 
     def __init__(self, party: Party, weights: Weights) -> None:
@@ -25,9 +36,11 @@ class PairPeer(Protocol[Secret, U64, Cache]):
         s = self._w.scales
         return [Cache.empty(s.attention(f"layers.{i}.attention")) for i in range(self._w.spec.layers)]
 
-    def embed(self, tokens: U64, start: int) -> Secret:
+    def embed(self, tokens: OneHotRows, start: int) -> Secret:
         """One-hot shares times the public table: no round, no bytes."""
-        x = self._w.matrices["embed"].times(np.ascontiguousarray(tokens[:, : self._w.spec.vocab]))
+        table, vocab = self._w.matrices["embed"], self._w.spec.vocab
+        parts = [tokens[at : at + EMBED_ROWS] for at in range(0, len(tokens), EMBED_ROWS)]
+        x = np.concatenate([table.times(np.ascontiguousarray(part[:, :vocab])) for part in parts])
         if self._w.positions is not None and self.party.role == 0:
             x += self._w.positions[start : start + len(x)]
         return Secret(x, self._w.scales.frac_x, 64)

@@ -32,6 +32,7 @@ FRAC_V = 13
 FRAC_E = 20  # exponentials
 WINDOW = 13  # log2 of the thermometer's window at FRAC_IN: 2 nats
 FRAC_LOGITS, BITS_LOGITS = 16, 32
+COARSE = 4.0  # width of the windows at which an activation's tails begin
 REACH = 3  # rms may leave its calibrated range by 2^REACH on either side
 COUNT = 16  # bits in which the thermometer counts a row's scores and names its windows
 CALIBRATED = 96  # tokens of a calibration sequence
@@ -266,6 +267,10 @@ def _activation(site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, 
     """`frac_in`: fraction bits of what comes in, over Z_2^64; `room`: fraction bits the output may have at most."""
     name = "gate" if spec.gated else "input"
     bits = FRAC_IN + max(magnitude(seen[name]), 4) + 1
+    if (
+        2.0 ** (bits - 1 - FRAC_IN) - COARSE < seen[name] * 2**MARGIN
+    ):  # tables end one coarse window before the ring does
+        bits += 1
     _fits(site, f"the {name}", seen[name], bits, 64 - (frac_in - FRAC_IN))
     if spec.gated:
         frac_table = min(22, room - FRAC_IN)

@@ -108,11 +108,21 @@ def test_samples_are_the_same_everywhere_and_fit_the_context() -> None:
     assert first == again
     assert len(first) == SEQUENCES
     assert {len(s) for s in first} == {min(CALIBRATED, LLAMA.context)}
-    assert all(s[0] == 1 for s in first)
+    assert all(s[0] == 1 for s in first[:2])  # with and without bos
+    assert any(s[0] != 1 for s in first[2:])
     assert len({tuple(s) for s in first}) == SEQUENCES
     assert all(0 <= t < LLAMA.vocab for s in first for t in s)
     tiny = replace(LLAMA, context=3)
     assert {len(s) for s in sample_sequences(tiny, w, None)} == {3}
+
+
+def test_a_token_that_no_sample_holds_still_counts() -> None:
+    w = weights(GPT2)
+    sequences = [[1, 2, 3]]
+    usual = calibrate(GPT2, w, sequences)["layers.0.norm1"]
+    w["embed"] = w["embed"].copy()
+    w["embed"][GPT2.vocab - 1] = 50.0
+    assert calibrate(GPT2, w, sequences)["layers.0.norm1"]["input"] >= 50.0 > usual["input"]
 
 
 def test_ranges_do_not_change_with_the_last_bits_of_float64() -> None:

@@ -325,6 +325,8 @@ def test_more_tokens_than_announced_are_refused(toy: Toy) -> None:
 
 def test_a_dealer_that_was_told_another_length_refuses(toy: Toy) -> None:
     with session(toy, SessionLimits(3, 2), dealer_limits=SessionLimits(4, 2)) as s:
+        with pytest.raises(TacitError):
+            s.ask(0, [1, 2, 3], 1)
         s.finish()
     assert isinstance(s.errors[2], PeerError)
     assert "another step than 0 of 4 tokens" in str(s.errors[2])
@@ -366,7 +368,7 @@ def test_keys_expand_to_shares_of_rows(vocab: int) -> None:
     ids = sorted({0, vocab // 2, vocab - 1})
     keys = [one_hot_keys(i, vocab, public) for i in ids]
     total = sum(
-        expand_keys(memoryview(b"".join(k[role] for k in keys)), len(ids), vocab, role, trees)[:, :vocab]
+        expand_keys(memoryview(b"".join(k[role] for k in keys)), len(ids), vocab, role, trees)[:][:, :vocab]
         for role in (0, 1)
     )
     assert np.array_equal(total, np.eye(vocab, dtype=np.uint64)[ids])
