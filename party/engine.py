@@ -43,6 +43,7 @@ from .served import ServedModel
 
 AHEAD_BYTES = 32 << 20
 AHEAD_STEPS = 8
+AHEAD_REFRESH = 32  # steps between two looks at how many fit: a step's size grows slowly with the cache
 CLIENT_TIMEOUT = 600.0  # seconds a client may think between two tokens
 
 
@@ -65,6 +66,7 @@ class _Compute:
         self._protocol = PairPeer(self._party, model.weights)
         self._caches = self._protocol.new_cache()
         self._length, self._step, self._planned = 0, 0, 0
+        self._ahead = window(model, limits.prompt_tokens)
         self._totals = {"rounds": 0, "online_bytes": 0, "offline_bytes": 0}
 
     def run(self) -> Tally:
@@ -86,8 +88,7 @@ class _Compute:
 
         Nothing is asked before the client's first prompt, and nothing that would wait unread while the client thinks.
         """
-        ahead = window(self._model, self._limits.prompt_tokens + self._step)
-        while self._planned < min(self._step + current + ahead, self._steps()):
+        while self._planned < min(self._step + current + self._ahead, self._steps()):
             tokens = self._limits.prompt_tokens if self._planned == 0 else 1
             self._links.dealer.send("plan", step=self._planned, tokens=tokens, digest=self._model.weights.digest)
             self._planned += 1
@@ -132,6 +133,8 @@ class _Compute:
         self._totals["offline_bytes"] += counters.offline_bytes
         self._length += tokens
         self._step += 1
+        if self._step % AHEAD_REFRESH == 0:
+            self._ahead = window(self._model, self._length)
         self._plan_ahead(0)
 
     def _waiting(self) -> float:
