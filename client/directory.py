@@ -21,20 +21,12 @@ class Directory:
     coordinator reported (UsageError for an unknown model, RefusedError ...)."""
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
-        self._url = url
         self._name = f"coordinator at {url}"
         # A proxy set in the environment is for the world outside, not for a cluster on this machine.
         self._http = httpx2.Client(base_url=url, timeout=timeout, trust_env=not _is_loopback(url))
 
     def close(self) -> None:
         self._http.close()
-
-    def healthy(self) -> bool:
-        """Whether a coordinator answers here at all."""
-        try:
-            return isinstance(self._json("GET", "/health"), dict)
-        except (NetworkError, PeerError):
-            return False
 
     def models(self) -> list[dict[str, Any]]:
         """What the cluster serves: name, manifest_hash, vocab, context, layers, architecture ..."""

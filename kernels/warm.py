@@ -41,7 +41,7 @@ def warm() -> None:
     rows = np.zeros(1, np.int64)
     for keys in ((cw, pcw), frozen):  # keys from the wire are read-only, a type of their own to the compiler
         trees.cover(table, one, roots, *keys, 0)
-        trees.histogram(one, rows, 1, roots, *keys, 0, 4)
+        trees.histogram(np.zeros((1, 16), np.uint16), one, rows, roots, *keys, 0)
         trees.points(one, roots, *keys, 0, 4)
         trees.one_hot(roots, *keys, 0)
     bits_numba.unpack(bits_numba.pack(one, 7), 7, 1)

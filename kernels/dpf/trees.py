@@ -58,9 +58,9 @@ class Trees(ABC):
 
     @abstractmethod
     def histogram(
-        self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int
-    ) -> U16:
-        """Share, mod 2^16, of how many x - r of each row equal u: (count, 2^bits)."""
+        self, out: U16, x: U64, rows: npt.NDArray[np.int64], roots: U64, cw: U64, pcw: U64, party: int
+    ) -> None:
+        """Add to out (R, 2^bits) the share, mod 2^16, of how many x - r of each row equal u."""
 
     @abstractmethod
     def points(self, x: U64, roots: U64, cw: U64, pcw: U64, party: int, bits: int) -> U16:
@@ -106,11 +106,10 @@ class FastTrees(Trees):
         return out
 
     def histogram(
-        self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int
-    ) -> U16:
-        out = np.zeros((count, 1 << bits), np.uint16)
+        self, out: U16, x: U64, rows: npt.NDArray[np.int64], roots: U64, cw: U64, pcw: U64, party: int
+    ) -> None:
+        bits = out.shape[1].bit_length() - 1
         self._k.histogram(x, rows, roots, cw, pcw, party, bits, self._tree, self._convert, out)
-        return out
 
     def points(self, x: U64, roots: U64, cw: U64, pcw: U64, party: int, bits: int) -> U16:
         out = np.empty(len(x), np.uint16)
@@ -208,14 +207,12 @@ class ReferenceTrees(Trees):
         return out
 
     def histogram(
-        self, x: U64, rows: npt.NDArray[np.int64], count: int, roots: U64, cw: U64, pcw: U64, party: int, bits: int
-    ) -> U16:
-        leaves = 1 << small_depth(bits)
+        self, out: U16, x: U64, rows: npt.NDArray[np.int64], roots: U64, cw: U64, pcw: U64, party: int
+    ) -> None:
+        leaves, windows = 1 << cw.shape[1], out.shape[1]
         value = self._values(self._all(roots, cw, party), np.repeat(pcw, leaves, axis=0), party, True)
-        u = (x.astype(np.int64)[:, None] - np.arange(1 << bits)) & ((1 << bits) - 1)
-        out = np.zeros((count, 1 << bits), np.uint16)
+        u = (x.astype(np.int64)[:, None] - np.arange(windows)) & (windows - 1)
         np.add.at(out, (np.broadcast_to(rows[:, None], u.shape), u), value.reshape(len(x), -1).astype(np.uint16))
-        return out
 
     def points(self, x: U64, roots: U64, cw: U64, pcw: U64, party: int, bits: int) -> U16:
         value = self._values(self._all(roots, cw, party), np.repeat(pcw, 1 << small_depth(bits), axis=0), party, True)

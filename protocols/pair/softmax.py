@@ -123,7 +123,7 @@ def softmax(
     for start in range(0, n, PORTION):
         part = slice(start, start + PORTION)
         roots, cw, pcw = party.keys(len(top[part]), depth, 2)
-        histogram += party.trees.histogram(top[part], row_of[part], rows, roots, cw, pcw, party.role, plan.tree_bits)
+        party.trees.histogram(histogram, top[part], row_of[part], roots, cw, pcw, party.role)
     m = _top_window(party, histogram, plan, causal.total)  # 2.
     (reference,) = party.exchange([(m + party.mask(rows), plan.bits_m)])  # 3.
     shift = causal.spread((reference + np.uint64(1)).reshape(heads, -1)).reshape(-1) << np.uint64(WINDOW)

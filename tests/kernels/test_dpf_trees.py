@@ -1,5 +1,7 @@
 """Evaluation: fast against reference bit for bit, and both against what the trees should add up to."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from dpf_keys import KEYS, spread, tables, words
@@ -85,6 +87,16 @@ def forms() -> list[Trees]:
     return [ReferenceTrees(KEYS)] + ([FastTrees(KEYS)] if vector_words() else [])
 
 
+def counted(trees: Trees, shape: tuple[int, int], *arguments: Any) -> np.ndarray:
+    """A histogram into fresh counters, checked to add to what is there."""
+    out = np.zeros(shape, np.uint16)
+    trees.histogram(out, *arguments)
+    twice = out.copy()
+    trees.histogram(twice, *arguments)
+    assert np.array_equal(twice, out + out)
+    return out
+
+
 @pytest.mark.parametrize("bits", [4, 5, 7, 9])
 @pytest.mark.parametrize("count", [1, 15, 16, 33])
 def test_histogram_counts(bits: int, count: int) -> None:
@@ -97,7 +109,7 @@ def test_histogram_counts(bits: int, count: int) -> None:
     roots, cw, pcw = small_keys(r, bits)
     want = np.zeros((5, size), np.uint16)
     np.add.at(want, (rows, u.astype(np.int64)), 1)
-    shares = [[t.histogram(x, rows, 5, roots[i], cw, pcw, i, bits) for i in (0, 1)] for t in forms()]
+    shares = [[counted(t, (5, 1 << bits), x, rows, roots[i], cw, pcw, i) for i in (0, 1)] for t in forms()]
     for first, second in shares:
         assert np.array_equal(first + second, want)
         assert np.array_equal(first, shares[0][0])
@@ -137,5 +149,5 @@ def test_one_hot_bit_for_bit_and_payload_on_the_path(depth: int) -> None:
 def test_shares_alone_are_not_the_payload() -> None:
     """Off the path the two parties hold opposite numbers that look random, not zeros."""
     roots, cw, pcw = small_keys(np.full(1, 9, np.uint64), 8)
-    alone = make_trees(KEYS).histogram(np.zeros(1, np.uint64), np.zeros(1, np.int64), 1, roots[0], cw, pcw, 0, 8)
+    alone = counted(make_trees(KEYS), (1, 256), np.zeros(1, np.uint64), np.zeros(1, np.int64), roots[0], cw, pcw, 0)
     assert len(np.unique(alone)) > 200
