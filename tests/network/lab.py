@@ -36,7 +36,7 @@ from typing import IO, Any, Self, TypeVar
 PREFIX = "tacitlab"
 SUBNET = "10.77.0"
 CLONE_NEWNET = 0x40000000
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 T = TypeVar("T")
 _serial = itertools.count()
