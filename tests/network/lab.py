@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
@@ -63,6 +64,16 @@ def why_not() -> str | None:
 def ip(*arguments: str) -> str:
     """Run ip(8). Raises LabError with what it said."""
     return _tool("ip", *arguments)
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a process holds. Memory in MiB."""
+
+    resident: float  # program and libraries included, which it shares with others
+    private: float  # anonymous memory: heap and stacks, nobody else's
+    threads: int
+    files: int  # descriptors: sockets, pipes, files
 
 
 class Running:
@@ -152,13 +163,20 @@ class Running:
         except subprocess.TimeoutExpired:
             raise LabError(f"{self.name} has not ended within {seconds:.0f} s\n{self.tail()}") from None
 
-    def proportional_kib(self) -> int:
-        """Memory that would be free if it ended: pages shared with n others count 1/n (PSS)."""
-        with suppress(OSError):
-            for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    return int(line.split()[1])
-        return 0
+    def holds(self) -> Holdings:
+        """What it holds at this moment. Raises LabError if it has ended."""
+        place = Path(f"/proc/{self.pid}")
+        try:
+            rows = [line.split() for line in (place / "smaps_rollup").read_text().splitlines()[1:]]
+            kib = {row[0]: int(row[1]) for row in rows}
+            return Holdings(
+                kib["Rss:"] / 1024,
+                kib["Pss_Anon:"] / 1024,
+                len(list((place / "task").iterdir())),
+                len(list((place / "fd").iterdir())),
+            )
+        except OSError:
+            raise LabError(f"{self.name} has ended\n{self.tail()}") from None
 
     def tail(self, lines: int = 30) -> str:
         with suppress(OSError):
@@ -229,6 +247,12 @@ class Node:
         with ThreadPoolExecutor(1) as thread:  # ends with the call: a thread cannot be trusted to come back
             return thread.submit(inside).result()
 
+    def listening_ports(self) -> list[int]:
+        """TCP ports that somebody listens on here."""
+        rows = [line.split() for line in self.call(lambda: Path("/proc/thread-self/net/tcp").read_text()).splitlines()]
+        listening = "0A"
+        return sorted({int(row[1].rpartition(":")[2], 16) for row in rows[1:] if row[3] == listening})
+
 
 class Lab:
     """Namespaces, made one by one with `add`, gone at the end of the `with`."""
@@ -281,7 +305,7 @@ class Lab:
 
     def slow(self, node: Node, kbit: int, queue_ms: int = 400) -> None:
         """A slow line, both ways: so many kbit/s, and a queue of `queue_ms` in front of it (beyond: dropped)."""
-        shape = ("root", "tbf", "rate", f"{kbit}kbit", "burst", "16kb", "latency", f"{queue_ms}ms")
+        shape = ("root", "tbf", "rate", f"{kbit}kbit", "burst", "32kb", "latency", f"{queue_ms}ms")
         _tool("tc", "-n", node.namespace, "qdisc", "replace", "dev", "eth0", *shape)
         _tool("tc", "-n", self.switch, "qdisc", "replace", "dev", node.port, *shape)
 

@@ -58,7 +58,7 @@ def test_nodes_do_not_reach_the_host_nor_the_host_them(lab):
 
 def test_a_slow_line_is_slow_both_ways(lab):
     alice, bob = lab.add("alice"), lab.add("bob")
-    payload = b"x" * 60_000
+    payload = b"x" * 80_000
 
     def seconds(sender: Node, receiver: Node) -> float:
         with closing(listener(receiver)) as server:
@@ -71,7 +71,7 @@ def test_a_slow_line_is_slow_both_ways(lab):
                     left -= len(arriving.recv(left))
             return time.monotonic() - started
 
-    lab.slow(bob, kbit=1000)  # 44 kB beyond the burst take 0.35 s
+    lab.slow(bob, kbit=1000)  # what is beyond the burst of 32 KiB takes 0.38 s
     assert seconds(alice, bob) > 0.3
     assert seconds(bob, alice) > 0.3
     lab.quick(bob)
@@ -82,11 +82,14 @@ def test_processes_are_stopped_killed_and_ended(lab):
     alice = lab.add("alice")
     first, second = (alice.start(name, SLEEP) for name in ("first", "second"))
     assert [one.line(10) for one in (first, second)] == ["up", "up"]
-    assert first.proportional_kib() > 1000
+    assert first.holds().resident > first.holds().private > 1
+    assert first.holds().threads == 1
     second.kill()
     assert second.status == -signal.SIGKILL
     with pytest.raises(LabError, match="second has ended"):
         second.line(1)
+    with pytest.raises(LabError, match="second has ended"):
+        second.holds()
     first.signal(signal.SIGSTOP)
     lab.close()
     assert first.status == -signal.SIGTERM
