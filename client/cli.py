@@ -231,10 +231,18 @@ def identity_new(
 
 @identity_app.command("show")
 def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")]) -> None:
-    """Show the public half of an identity: what others pin in their cluster.json."""
+    """Show the public half of an identity: what others pin. And the ids it had before."""
     from .commands import show_identity
 
     show_identity(file)
+
+
+@identity_app.command("rotate")
+def identity_rotate(file: Annotated[Path, typer.Argument(help="The identity file of a peer.")]) -> None:
+    """Give an identity a new key, signed for by the old one, which is thrown away; pins follow."""
+    from .commands import rotate_identity
+
+    rotate_identity(file)
 
 
 if __name__ == "__main__":
