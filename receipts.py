@@ -17,12 +17,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .checks import (
+    is_hash,
+    is_model,
+    is_new_tokens,
+    is_peer_id,
+    is_peers,
+    is_protocol,
+    is_session,
+    is_tokens,
+    is_version,
+)
 from .errors import PeerError
-from .records import Check, Record, constant, integer, text
-from .wire import Signed, is_hash, is_model, is_new_tokens, is_peer_id, is_peers, is_protocol, is_session, is_tokens
+from .records import Check, Record, constant, integer
+from .signed import Signed
 
 _COUNT = integer(0, 1 << 53)
-is_version = text(r"[0-9A-Za-z.+-]{1,32}", "a version")
 
 
 @dataclass(frozen=True)

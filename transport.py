@@ -17,8 +17,9 @@ import zmq
 from .ends import Ends, LinkSettings, LinkStats
 from .frames import Message
 from .link import Circle, Link
+from .members import Members
 from .memlink import MemoryLink, memory_pair
-from .wire import CLIENT, Roster, Statement
+from .wire import CLIENT, Statement
 from .zmqlink import CurveKeys, ZmqLink, new_context
 
 __all__ = [
@@ -53,7 +54,7 @@ class ClientLinks:
 def dial_peers(
     context: zmq.Context[zmq.Socket[bytes]],
     statements: tuple[Statement, Statement, Statement],
-    roster: Roster,
+    pinned: Members,
     keys: CurveKeys,
     settings: LinkSettings | None = None,
 ) -> ClientLinks:
@@ -73,7 +74,7 @@ def dial_peers(
                 own_id=keys.public,
                 remote_role=statement.role,
                 remote_id=statement.peer_id,
-                remote_name=roster.name_of(statement.peer_id),
+                remote_name=pinned.name_of(statement.peer_id),
                 manifest_hash=statement.manifest_hash,
             )
             made.append(ZmqLink.dial(context, statement.endpoint, statement.curve_key, keys, ends, circle, settings))

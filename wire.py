@@ -9,72 +9,41 @@
 | Statement      | peer -> client            | answer to "offer", SessionReply | that peer   |
 | SessionReply   | coordinator -> client     | answer to POST /v1/sessions    | three peers  |
 | PeerStatus     | peer -> coordinator       | mesh "status"                  | - (mesh key) |
-| Roster         | operator -> everyone      | cluster.json                   | - (pinned)   |
 
-A record is one JSON object with exactly its fields. Text forms: session = 32 hex digits, peer id = base64url of the
-Ed25519 public key (43 characters), CURVE key = z85 (40 characters), hash = 64 hex digits, endpoint = tcp://host:port.
+A record is one JSON object with exactly its fields; the forms of ids, keys and names are in `checks`.
 A signature covers the exact bytes that arrived, never a re-encoding; each signed record names its `context`, so that a
 signature made for one purpose is worthless for another.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from .errors import ConfigError, IdentityError, PeerError, UsageError
-from .records import (
-    Check,
-    Record,
-    boolean,
-    bytes_of,
-    constant,
-    distinct,
-    integer,
-    many,
-    maybe,
-    plain_summary,
-    record,
-    text,
+from .checks import (
+    is_curve_key,
+    is_endpoint,
+    is_hash,
+    is_model,
+    is_name,
+    is_new_tokens,
+    is_peer_id,
+    is_peers,
+    is_protocol,
+    is_role,
+    is_session,
+    is_tokens,
+    is_version,
+    short_id,
 )
+from .errors import IdentityError, PeerError
+from .members import Members
+from .records import Check, Record, constant, distinct, integer, many, maybe, plain_summary, record
+from .signed import Signed
 
 ROLE_NAMES = ("compute peer 0", "compute peer 1", "dealer", "client")
 DEALER, CLIENT = 2, 3
-MAX_TOKENS = 1 << 20
 MAX_CHOICES = 64  # operators or peers that a request may name
-PROTOCOLS = ("pair",)
-
-
-def short_id(peer_id: str) -> str:
-    """The first characters of a peer id: enough for a person to tell peers apart."""
-    return peer_id[:8]
-
-
-def display_name(name: str, peer_id: str) -> str:
-    """How messages name a peer: `peer-0 (3q2-7wEj)`."""
-    return f"{name} ({short_id(peer_id)})"
-
-
-is_session = text(r"[0-9a-f]{32}", "a session id (32 hex digits)")
-is_peer_id = text(r"[A-Za-z0-9_-]{43}", "a peer id (43 characters of base64url)")
-is_curve_key = text(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}", "a CURVE key (40 characters of z85)")
-is_hash = text(r"[0-9a-f]{64}", "a SHA-256 hash (64 hex digits)")
-is_endpoint = text(r"tcp://(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}", "an endpoint tcp://host:port")
-is_name = text(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}", "a name (letters, digits, '.', '_', '-', space; at most 64)")
-is_model = text(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "a model name (letters, digits, '.', '_', '-', '/'; at most 128)")
-is_protocol = text("|".join(PROTOCOLS), "a protocol served here (pair)")
-is_url = text(r"https?://[A-Za-z0-9.:_\[\]/-]{1,255}", "an http(s) address")
-is_role = integer(0, 2)
-is_tokens = integer(1, MAX_TOKENS)
-is_new_tokens = integer(0, MAX_TOKENS)
-is_peers = distinct(many(is_peer_id, 3, 3))
-
 
 _ASKED: dict[str, Check] = {
     "session": is_session,
@@ -210,25 +179,6 @@ class Statement(Record):
 
 
 @dataclass(frozen=True)
-class Signed(Record):
-    """Exact bytes of a record and an Ed25519 signature over them (both base64 in JSON)."""
-
-    payload: bytes
-    signature: bytes
-
-    CHECKS: ClassVar[dict[str, Check]] = {"payload": bytes_of(None, 1 << 16), "signature": bytes_of(64)}
-
-    def verified(self, peer_id: str, name: str) -> bytes:
-        """The payload, if the key that `peer_id` stands for signed it. Raises IdentityError naming `name`."""
-        try:
-            raw = base64.urlsafe_b64decode(is_peer_id(peer_id) + "=")
-            Ed25519PublicKey.from_public_bytes(raw).verify(self.signature, self.payload)
-        except (InvalidSignature, ValueError):
-            raise IdentityError(name, f"the signature is not by peer {short_id(peer_id)}") from None
-        return self.payload
-
-
-@dataclass(frozen=True)
 class SessionReply(Record):
     """What the client gets back: the three peers' signed statements, in role order."""
 
@@ -261,111 +211,15 @@ class PeerStatus(Record):
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "peer_id": is_peer_id,
-        "version": text(r"[0-9A-Za-z.+-]{1,32}", "a version"),
+        "version": is_version,
         "models": many(record(ModelOffer), 0, 256),
         "sessions": integer(0, 1 << 20),
         "max_sessions": integer(0, 1 << 20),
     }
 
 
-@dataclass(frozen=True)
-class Member(Record):
-    """A peer of the roster: its pinned identity, who runs it, and where its mesh listens (with which CURVE key)."""
-
-    name: str
-    operator: str
-    peer_id: str
-    mesh_endpoint: str
-    mesh_key: str
-
-    CHECKS: ClassVar[dict[str, Check]] = {
-        "name": is_name,
-        "operator": is_name,
-        "peer_id": is_peer_id,
-        "mesh_endpoint": is_endpoint,
-        "mesh_key": is_curve_key,
-    }
-
-    @property
-    def display(self) -> str:
-        return display_name(self.name, self.peer_id)
-
-
-@dataclass(frozen=True)
-class CoordinatorEntry(Record):
-    """The coordinator of the roster: where clients find it and the mesh key it dials peers with."""
-
-    name: str
-    url: str
-    peer_id: str
-    mesh_key: str
-
-    CHECKS: ClassVar[dict[str, Check]] = {
-        "name": is_name,
-        "url": is_url,
-        "peer_id": is_peer_id,
-        "mesh_key": is_curve_key,
-    }
-
-
-@dataclass(frozen=True)
-class Roster(Record):
-    """cluster.json: whom everyone in this cluster pins.
-
-    `own` says that the reader runs every peer itself (a cluster on one machine): then, and only then, may the three
-    peers of a session share an operator.
-    """
-
-    cluster: str
-    own: bool
-    coordinator: CoordinatorEntry
-    members: tuple[Member, ...]
-
-    CHECKS: ClassVar[dict[str, Check]] = {
-        "cluster": is_name,
-        "own": boolean,
-        "coordinator": record(CoordinatorEntry),
-        "members": many(record(Member), 3, 4096),
-    }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for what in ("peer_id", "mesh_key", "name", "mesh_endpoint"):
-            values = [getattr(member, what) for member in self.members]
-            if what in ("peer_id", "mesh_key"):
-                values.append(getattr(self.coordinator, what))
-            if len(set(values)) != len(values):
-                raise UsageError(f"Roster.members: two entries have the same {what}")
-
-    def member(self, peer_id: str) -> Member | None:
-        """The member with this id, None for a stranger."""
-        return next((member for member in self.members if member.peer_id == peer_id), None)
-
-    def name_of(self, peer_id: str) -> str:
-        """A peer as messages show it; a stranger by its short id."""
-        if peer_id == self.coordinator.peer_id:
-            return display_name(self.coordinator.name, peer_id)
-        member = self.member(peer_id)
-        return member.display if member else f"unknown peer {short_id(peer_id)}"
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Roster:
-        """Read cluster.json. Raises ConfigError naming the file and the field."""
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot read the roster: {error.strerror}") from None
-        try:
-            return cls.from_bytes(raw, str(path))
-        except PeerError as error:
-            raise ConfigError(f"{path}: holds {error.reason.removeprefix('sent ')}") from None
-
-
 def check_statements(
-    request: SessionRequest, reply: SessionReply, roster: Roster
+    request: SessionRequest, reply: SessionReply, roster: Members
 ) -> tuple[Statement, Statement, Statement]:
     """The client's check that the three peers it pinned, and nobody else, took the session it asked for.
 

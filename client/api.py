@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, UsageError
+from ..members import Pinned, Roster
 from ..transport import new_context
-from ..wire import Roster
 from . import state
 from .catalogue import Catalogue
 from .connect import Opener
@@ -63,17 +63,17 @@ class Client:
 
             self._own = Launched(model=model or DEFAULT_MODEL).start()
             path, model = self._own.roster_path, None
-        self._roster = Roster.load(path)
+        self._pinned: Pinned = Roster.load(path)
         try:
-            self._policy = policy.admitted(self._roster)
+            self._policy = policy.admitted(self._pinned)
         except UsageError:
             if self._own is not None:
                 self._own.stop()
             raise
         self._model = model
         self._timeout = timeout
-        self._directory = Directory(self._roster.coordinator.url, timeout=timeout)
-        self._catalogue = Catalogue(self._directory, f"coordinator at {self._roster.coordinator.url}")
+        self._directory = Directory(self._pinned.url, timeout=timeout)
+        self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
 
     def generate(
@@ -104,7 +104,7 @@ class Client:
         found = self._catalogue.get(model or self._model)
 
         def start(prompt_tokens: int, new_tokens: int) -> Runner:
-            opener = Opener(self._context, self._directory, self._roster, found.facts, self._timeout, self._book)
+            opener = Opener(self._context, self._directory, self._pinned, found.facts, self._timeout, self._book)
             return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 
         return Generation(

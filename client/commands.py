@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..checks import short_id
 from ..errors import ConfigError, ModelError
 from ..records import Record
-from ..wire import short_id
 from .extras import need_peer_extra
 from .generation import Generation
 from .results import Completion, Resume

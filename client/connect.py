@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import zmq
 
+from ..members import Pinned
 from ..transport import CurveKeys, LinkSettings, dial_peers
-from ..wire import Roster, SessionRequest
+from ..wire import SessionRequest
 from .directory import Directory
 from .generation import ModelFacts
 from .policy import check_choice
@@ -34,13 +35,13 @@ class Opener:
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         directory: Directory,
-        roster: Roster,
+        pinned: Pinned,
         model: ModelFacts,
         timeout: float,
         book: Book | None = None,
     ) -> None:
         """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case."""
-        self.roster = roster
+        self.pinned = pinned
         self._context = context
         self._directory = directory
         self._model = model
@@ -70,13 +71,13 @@ class Opener:
             operators=tuple(sorted(operators)),
             without=tuple(sorted(without)),
         )
-        seats = check_seats(request, self._directory.open_session(request), self.roster, self._model.manifest_hash)
-        check_choice(seats, self.roster, operators, without)
+        seats = check_seats(request, self._directory.open_session(request), self.pinned, self._model.manifest_hash)
+        check_choice(seats, self.pinned, operators, without)
         return Seated(bytes.fromhex(request.session), keys, seats)
 
     def dial(self, seated: Seated) -> PrivateSession:
         """Open the links to both compute peers. Raises PeerLost, PeerError or NetworkError naming the peer."""
-        links = dial_peers(self._context, seated.seats, self.roster, seated.keys, LinkSettings(timeout=self._timeout))
+        links = dial_peers(self._context, seated.seats, self.pinned, seated.keys, LinkSettings(timeout=self._timeout))
         return PrivateSession(
             links.circle,
             (links.peer0, links.peer1),
@@ -85,9 +86,9 @@ class Opener:
             vocab=self._model.vocab,
             layers=self._model.layers,
             timeout=self._timeout,
-            auditor=Auditor(seated.seats, self.roster, self._book),
+            auditor=Auditor(seated.seats, self.pinned, self._book),
         )
 
     def names(self, seated: Seated) -> tuple[str, ...]:
         """The peers as messages show them, in role order."""
-        return tuple(self.roster.name_of(seat.peer_id) for seat in seated.seats)
+        return tuple(self.pinned.name_of(seat.peer_id) for seat in seated.seats)

@@ -137,9 +137,9 @@ class Cluster:
                 progress(f"{child.name} {child.ended()}; {peers} peers go on without it")
 
     def _start(self, folder: ClusterFolder, progress: Progress) -> None:
+        from ..members import Roster
         from ..party.identity import Identity
         from ..party.setup import coordinator_entry, member_entry
-        from ..wire import Roster
 
         if not is_warm():
             progress("compiling kernels (once per installation)")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import PeerError
-from ..wire import Roster
+from ..members import Pinned, Roster
 from .receipts import Book, Kept
 
 _WIDE = 160  # what a pipe or file takes, so that nothing is cut off there
@@ -19,7 +19,7 @@ _WIDE = 160  # what a pipe or file takes, so that nothing is cut off there
 
 def run_receipts(*, last: int, cluster: Path | None, as_json: bool) -> None:
     """The newest `last` receipts. Raises PeerError, after showing all, if one of them is not in order."""
-    roster = Roster.load(cluster) if cluster is not None else None
+    pinned = Roster.load(cluster) if cluster is not None else None
     kept = list(Book().read())[-last:]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     table = Table(
@@ -28,7 +28,7 @@ def run_receipts(*, last: int, cluster: Path | None, as_json: bool) -> None:
     bad: PeerError | None = None
     for one in kept:
         try:
-            row = _row(one, roster)
+            row = _row(one, pinned)
         except PeerError as error:
             bad = error
             row = {"ended": _when(one), "verdict": str(error)}
@@ -42,8 +42,8 @@ def run_receipts(*, last: int, cluster: Path | None, as_json: bool) -> None:
         raise PeerError("receipts", f"not all are in order; {bad}")
 
 
-def _row(one: Kept, roster: Roster | None) -> dict[str, str | int]:
-    first, second = one.verified(roster)
+def _row(one: Kept, pinned: Pinned | None) -> dict[str, str | int]:
+    first, second = one.verified(pinned)
     return {
         "ended": _when(one),
         "session": first.session[:8],
@@ -54,7 +54,7 @@ def _row(one: Kept, roster: Roster | None) -> dict[str, str | int]:
         "rounds": first.rounds,
         "online": first.online_bytes + second.online_bytes,
         "transcript": first.transcript[:16],
-        "verdict": "good" if roster is None else "good, peers pinned",
+        "verdict": "good" if pinned is None else "good, peers pinned",
     }
 
 

@@ -1,7 +1,7 @@
 """Whom a client accepts as a committee, whatever the coordinator proposes; and how often it goes on after a loss.
 
 `wire.check_statements` sees to what holds for everyone (pinned peers, their signatures, three operators unless the pinned
-roster is one's own cluster); a `Policy` is what this user wants beyond that.
+peers are one's own cluster); a `Policy` is what this user wants beyond that.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ..checks import is_name
 from ..errors import IdentityError, UsageError
-from ..wire import MAX_CHOICES, Roster, Statement, is_name
+from ..members import Pinned
+from ..wire import MAX_CHOICES, Statement
 
 MAX_RESUMES = 3
 
@@ -36,13 +38,13 @@ class Policy:
         except ValueError as error:
             raise UsageError(f"an allowed operator {error}") from None
 
-    def admitted(self, roster: Roster) -> Policy:
-        """This policy, if the roster can meet it. Raises UsageError naming an operator that is not in it, or too few."""
+    def admitted(self, pinned: Pinned) -> Policy:
+        """This policy, if the pinned peers can meet it. Raises UsageError naming an operator not among theirs, or too few."""
         if self.operators is not None:
-            there = {member.operator for member in roster.members}
+            there = {member.operator for member in pinned.members}
             if strange := sorted(self.operators - there):
                 raise UsageError(f"operator {strange[0]!r} is not in the roster, which has {', '.join(sorted(there))}")
-            if not roster.own and len(self.operators) < 3:
+            if not pinned.own and len(self.operators) < 3:
                 raise UsageError(
                     f"{len(self.operators)} operators are allowed, three are needed: allow more, or leave the choice open"
                 )
@@ -52,18 +54,18 @@ class Policy:
         """Operators for the first committee; empty means any."""
         return self.operators or frozenset()
 
-    def later_choice(self, first: Collection[str], roster: Roster) -> frozenset[str]:
+    def later_choice(self, first: Collection[str], pinned: Pinned) -> frozenset[str]:
         """Operators for a resume of an answer whose first committee belonged to `first`; empty means any."""
-        return frozenset(first) if self.same_operators and not roster.own and first else self.first_choice()
+        return frozenset(first) if self.same_operators and not pinned.own and first else self.first_choice()
 
 
 def check_choice(
-    seats: Collection[Statement], roster: Roster, operators: Collection[str], without: Collection[str]
+    seats: Collection[Statement], pinned: Pinned, operators: Collection[str], without: Collection[str]
 ) -> None:
     """Raises IdentityError, naming the coordinator, if it seated a peer that the client had ruled out."""
-    coordinator = roster.name_of(roster.coordinator.peer_id)
+    coordinator = pinned.coordinator_name
     for seat in seats:
-        name = roster.name_of(seat.peer_id)
+        name = pinned.name_of(seat.peer_id)
         if seat.peer_id in without:
             raise IdentityError(coordinator, f"seated {name}, which this client had left out")
         if operators and seat.operator not in operators:

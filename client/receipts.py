@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ..checks import is_name
 from ..errors import ConfigError, PeerError
+from ..members import Pinned
 from ..receipts import Pair, read_pair
 from ..records import Check, Record, integer, many, record, text
-from ..wire import Roster, Signed, is_name
+from ..signed import Signed
 from .state import state_path
 from .verify import Seats
 
@@ -40,14 +42,14 @@ class Kept(Record):
         "receipts": many(record(Signed), 2, 2),
     }
 
-    def verified(self, roster: Roster | None = None) -> Pair:
-        """Both receipts, if signatures and contents are in order and, given a roster, the peers are pinned in it.
+    def verified(self, pinned: Pinned | None = None) -> Pair:
+        """Both receipts, if signatures and contents are in order and, given what this client pinned, the peers are pinned in it.
 
         Raises IdentityError or PeerError saying what is not.
         """
         pair = read_pair(self.receipts, self.names[:2])
         for receipt, name in zip(pair, self.names, strict=False):
-            if roster is not None and roster.member(receipt.peer_id) is None:
+            if pinned is not None and pinned.member(receipt.peer_id) is None:
                 raise PeerError(name, "is not in the pinned roster")
         return pair
 
@@ -108,14 +110,14 @@ class Seen:
 class Auditor:
     """Checks a session's receipts against its statements and the client's own count; keeps them."""
 
-    def __init__(self, seats: Seats, roster: Roster, book: Book | None) -> None:
+    def __init__(self, seats: Seats, pinned: Pinned, book: Book | None) -> None:
         self._seats = seats
-        self._roster = roster
+        self._pinned = pinned
         self._book = book
 
     def settle(self, signed: tuple[Signed, Signed], seen: Seen) -> Pair:
         """Raises IdentityError or PeerError for receipts that are not what the peers owe; such are not kept."""
-        name_of = self._roster.name_of
+        name_of = self._pinned.name_of
         names = (name_of(self._seats[0].peer_id), name_of(self._seats[1].peer_id), name_of(self._seats[2].peer_id))
         pair = read_pair(signed, names[:2])
         for role, receipt in enumerate(pair):
@@ -137,5 +139,5 @@ class Auditor:
                 if getattr(receipt, field) != value:
                     raise PeerError(names[role], f"signed a receipt with another {field} than the session had")
         if self._book is not None:
-            self._book.add(Kept(int(time.time()), self._roster.cluster, names, signed))
+            self._book.add(Kept(int(time.time()), self._pinned.cluster, names, signed))
         return pair

@@ -137,7 +137,7 @@ class ResumingSession:
 
     def _seat(self, tokens: int, new_tokens: int, doubtful: Seated | None) -> Seated:
         """Three peers; where one of `doubtful` is at fault, others than these if there are any."""
-        operators = self._policy.later_choice(self._operators, self._opener.roster)
+        operators = self._policy.later_choice(self._operators, self._opener.pinned)
         if doubtful is not None:
             others = self._without | {seat.peer_id for seat in doubtful.seats}
             try:
@@ -161,7 +161,7 @@ class ResumingSession:
 
     def _explained(self, refusal: TacitError) -> str:
         words = str(refusal)
-        if self._policy.same_operators and not self._opener.roster.own and len(self._operators) == 3:
+        if self._policy.same_operators and not self._opener.pinned.own and len(self._operators) == 3:
             words += f" (this client goes on with peers of {', '.join(sorted(self._operators))} only)"
         return words
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ..errors import NetworkError, PeerError
 from ..kernels.dpf.keygen import one_hot_keys, tree_keys
 from ..receipts import Receipt
+from ..signed import Signed
 from ..transport import Circle, Link
-from ..wire import Signed
 from .generation import Step, StepCost
 from .receipts import Auditor, Seen
 from .results import Resume

@@ -10,21 +10,22 @@ from __future__ import annotations
 import hashlib
 
 from ..errors import PeerError
-from ..wire import Roster, SessionReply, SessionRequest, Statement, check_statements
+from ..members import Pinned
+from ..wire import SessionReply, SessionRequest, Statement, check_statements
 
 Seats = tuple[Statement, Statement, Statement]
 
 
-def check_seats(request: SessionRequest, reply: SessionReply, roster: Roster, manifest_hash: str) -> Seats:
+def check_seats(request: SessionRequest, reply: SessionReply, pinned: Pinned, manifest_hash: str) -> Seats:
     """The statements in role order: compute peer 0, compute peer 1, dealer.
 
     Raises IdentityError or PeerError naming the peer whose word is missing, forged or about something else.
     """
-    seats = check_statements(request, reply, roster)
+    seats = check_statements(request, reply, pinned)
     for seat in seats:
         if seat.manifest_hash != manifest_hash:
             raise PeerError(
-                roster.name_of(seat.peer_id),
+                pinned.name_of(seat.peer_id),
                 f"serves another {request.model} (manifest {seat.manifest_hash[:12]}…) than the coordinator showed "
                 f"({manifest_hash[:12]}…)",
             )

@@ -24,8 +24,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from .. import __version__
 from ..errors import NetworkError, PeerError, RefusedError, TacitError, UsageError
+from ..members import Members
 from ..records import error_to_json
-from ..wire import Roster, SessionRequest
+from ..wire import SessionRequest
 from .registry import Registry
 from .sessions import Sessions
 
@@ -34,7 +35,7 @@ log = logging.getLogger("tacit.coordinator.http")
 MAX_REQUEST = 64 << 10
 
 
-def make_app(roster: Roster, registry: Registry, sessions: Sessions) -> FastAPI:
+def make_app(members: Members, registry: Registry, sessions: Sessions) -> FastAPI:
     """The application over a running registry."""
     app = FastAPI(title="Tacit coordinator", version=__version__, docs_url=None, redoc_url=None)
     started = time.time()
@@ -60,7 +61,7 @@ def make_app(roster: Roster, registry: Registry, sessions: Sessions) -> FastAPI:
 
     @app.get("/v1/status")
     def status() -> dict[str, Any]:
-        return describe(roster, registry, sessions, started)
+        return describe(members, registry, sessions, started)
 
     @app.get("/v1/models")
     def models() -> list[dict[str, Any]]:
@@ -102,11 +103,11 @@ def http_status(error: TacitError) -> int:
     return 502
 
 
-def describe(roster: Roster, registry: Registry, sessions: Sessions, started: float) -> dict[str, Any]:
+def describe(members: Members, registry: Registry, sessions: Sessions, started: float) -> dict[str, Any]:
     """The status as JSON: who is there, what is served, which sessions were seated lately and in which roles."""
     live = {one.member.peer_id: one for one in registry.live()}
     peers = []
-    for member in roster.members:
+    for member in members.members:
         found = live.get(member.peer_id)
         peers.append(
             {
@@ -124,7 +125,7 @@ def describe(roster: Roster, registry: Registry, sessions: Sessions, started: fl
         )
     now = time.time()
     return {
-        "cluster": roster.cluster,
+        "cluster": members.cluster,
         "version": __version__,
         "uptime_seconds": round(now - started, 1),
         "peers": peers,

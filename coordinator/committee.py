@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Collection, Sequence
 
 from ..errors import RefusedError
-from ..wire import Member
+from ..members import Member
 from .registry import Live
 
 Committee = tuple[Member, Member, Member]

@@ -1,4 +1,4 @@
-"""Who is there: asks every member of the roster how it is, again and again, and remembers the answers."""
+"""Who is there: asks every member of the mesh how it is, again and again, and remembers the answers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from ..errors import NetworkError, PeerError, TacitError, UsageError
+from ..members import Member
 from ..party.mesh import MANIFEST, STATUS, TOKENIZER, Mesh
 from ..records import parse_json
-from ..wire import Member, ModelOffer, PeerStatus, Roster
+from ..wire import ModelOffer, PeerStatus
 
 log = logging.getLogger("tacit.coordinator.registry")
 
@@ -44,23 +45,20 @@ class Live:
 class Registry:
     """Polls in the background from `start` to `close`. Times in seconds."""
 
-    def __init__(
-        self, mesh: Mesh, roster: Roster, *, interval: float = 0.5, retry: float = 0.1, patience: float = 1.0
-    ) -> None:
+    def __init__(self, mesh: Mesh, *, interval: float = 0.5, retry: float = 0.1, patience: float = 1.0) -> None:
         """`interval` between questions to a live member, `retry` to a silent one; an answer may take `patience`."""
         self._mesh = mesh
-        self._roster = roster
         self._interval = interval
         self._retry = retry
         self._patience = patience
         self._live: dict[str, Live] = {}
         self._reasons: dict[str, str] = {}
         self._promises: dict[str, list[float]] = {}  # peer id -> when it was given a seat that its status lacks
-        self._due = {member.peer_id: 0.0 for member in roster.members}
+        self._due: dict[str, float] = {}  # peer id -> when to ask it; infinite while it is being asked
         self._lock = threading.Lock()
         self._documents: dict[tuple[str, str], bytes] = {}
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(min(16, len(roster.members)), thread_name_prefix="registry")
+        self._pool = ThreadPoolExecutor(16, thread_name_prefix="registry")
         self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
 
     def start(self) -> None:
@@ -99,7 +97,7 @@ class Registry:
         """Somebody says that these members failed: ask them now. They stay live unless they do not answer."""
         for peer_id in peer_ids:
             with self._lock:
-                known = peer_id in self._live and self._due[peer_id] != float("inf")
+                known = peer_id in self._live and self._due.get(peer_id) != float("inf")
                 if known:
                     self._due[peer_id] = 0.0
 
@@ -113,7 +111,7 @@ class Registry:
         with self._lock:
             self._live.pop(peer_id, None)
             self._reasons[peer_id] = reason
-            if self._due[peer_id] != float("inf"):  # a question is on its way
+            if self._due.get(peer_id) != float("inf"):  # a question is on its way
                 self._due[peer_id] = 0.0
 
     def models(self) -> list[ModelOffer]:
@@ -127,7 +125,7 @@ class Registry:
                 offers[key] = offer
         chosen: dict[str, ModelOffer] = {}
         for key in sorted(holders, key=lambda key: (-len(holders[key]), key)):
-            if enough(holders[key], self._roster.own):
+            if enough(holders[key], self._mesh.members.own):
                 chosen.setdefault(key[0], offers[key])
         return [chosen[name] for name in sorted(chosen)]
 
@@ -192,6 +190,8 @@ class Registry:
         while not self._stop.wait(0.02):
             now = time.monotonic()
             with self._lock:
+                for member in self._mesh.members.members:
+                    self._due.setdefault(member.peer_id, 0.0)
                 due = [peer_id for peer_id, when in self._due.items() if when <= now]
                 for peer_id in due:
                     self._due[peer_id] = float("inf")
@@ -199,7 +199,7 @@ class Registry:
                 self._pool.submit(self._ask, peer_id)
 
     def _ask(self, peer_id: str) -> None:
-        member = self._roster.member(peer_id)
+        member = self._mesh.members.member(peer_id)
         if member is None:
             return
         started = time.monotonic()

@@ -19,10 +19,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..errors import ConfigError, NetworkError
+from ..members import Roster
 from ..party.identity import Identity
 from ..party.process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging
 from ..party.roster import RosterMesh
-from ..wire import Roster
 from ..zmqlink import new_context
 from .app import make_app
 from .registry import Registry
@@ -55,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         stack.callback(end_context, context)
         mesh = RosterMesh(context, None, identity, roster, None)
         stack.callback(mesh.close)
-        registry = Registry(mesh, roster)
+        registry = Registry(mesh)
         stack.callback(registry.close)
         registry.start()
         with await_signal() as wait:
-            server = HttpServer(make_app(roster, registry, Sessions(mesh, roster, registry)), listener)
+            server = HttpServer(make_app(mesh.members, registry, Sessions(mesh, registry)), listener)
             stack.callback(server.close)
             server.await_start()
             host, port = listener.getsockname()[:2]

@@ -10,8 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..errors import NetworkError, PeerError, PeerLost, RefusedError, TacitError, UsageError
+from ..members import Member
 from ..party.mesh import OFFER, WITHDRAW, Mesh
-from ..wire import Member, ModelOffer, Offer, Roster, SessionReply, SessionRequest, Signed
+from ..signed import Signed
+from ..wire import ModelOffer, Offer, SessionReply, SessionRequest
 from .committee import Committee, choose
 from .registry import Registry
 
@@ -34,9 +36,8 @@ class Seating:
 class Sessions:
     """Opens sessions; may be called from several threads."""
 
-    def __init__(self, mesh: Mesh, roster: Roster, registry: Registry) -> None:
+    def __init__(self, mesh: Mesh, registry: Registry) -> None:
         self._mesh = mesh
-        self._roster = roster
         self._registry = registry
         self._lock = threading.Lock()
         self._drawing = threading.Lock()
@@ -78,7 +79,7 @@ class Sessions:
     def _drawn(self, request: SessionRequest, offer: ModelOffer, failed: Collection[str]) -> Committee:
         with self._drawing:  # clients that come at once must not all be given the same idle peers
             committee = choose(
-                self._registry.holders(offer), self._roster.own, {*request.without, *failed}, request.operators
+                self._registry.holders(offer), self._mesh.members.own, {*request.without, *failed}, request.operators
             )
             for member in committee:
                 self._registry.promise(member.peer_id)

@@ -17,9 +17,10 @@ import zmq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ..checks import is_curve_key
 from ..errors import ConfigError
 from ..records import Record, parse_json
-from ..wire import Signed, is_curve_key
+from ..signed import Signed
 from ..zmqlink import CurveKeys
 
 FORMAT = "tacit identity/1"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from ..wire import Member
+from ..members import Members
 
 Handler = Callable[[str, bytes], bytes]
 """(sender's peer id, question) -> answer. A TacitError raised here reaches the asker as that error."""
@@ -31,9 +31,10 @@ class Mesh(ABC):
     def request(self, peer_id: str, protocol: str, question: bytes, timeout: float = 5.0) -> bytes:
         """Ask a member. Raises its TacitError, IdentityError for a stranger, or NetworkError when no answer comes."""
 
+    @property
     @abstractmethod
-    def peers(self) -> tuple[Member, ...]:
-        """The members, this one among them."""
+    def members(self) -> Members:
+        """Whom this mesh knows, this process among them; it may change while the mesh runs."""
 
     @abstractmethod
     def close(self) -> None:

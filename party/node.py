@@ -9,7 +9,8 @@ import time
 from .. import __version__
 from ..errors import IdentityError, PeerError, PeerLost, RefusedError
 from ..records import tidy
-from ..wire import Introduction, ModelOffer, Offer, PeerStatus, Signed
+from ..signed import Signed
+from ..wire import Introduction, ModelOffer, Offer, PeerStatus
 from .mesh import INTRODUCE, MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW
 from .session import Model, Seat, Surroundings
 
@@ -71,13 +72,13 @@ class Node:
     def _offer(self, sender: str, question: bytes) -> bytes:
         self._must_be_coordinator(sender)
         around, own_id = self._around, self._around.identity.peer_id
-        offer = Offer.from_bytes(question, around.roster.name_of(sender))
+        offer = Offer.from_bytes(question, around.members.name_of(sender))
         if offer.peers[offer.role] != own_id:
             raise self._refusal("the offer gives this seat to another peer")
-        members = [around.roster.member(peer_id) for peer_id in offer.peers]
+        members = [around.members.member(peer_id) for peer_id in offer.peers]
         operators = {member.operator for member in members if member is not None}
-        if None in members or (len(operators) != 3 and not around.roster.own):
-            raise self._refusal("the three peers are not three members of the roster with three operators")
+        if None in members or (len(operators) != 3 and not around.members.own):
+            raise self._refusal("the three peers are not three members of this cluster with three operators")
         model = self._model(offer.model)
         context = model.summary.get("context")
         if isinstance(context, int) and offer.prompt_tokens + offer.max_new_tokens - 1 > context:
@@ -95,8 +96,8 @@ class Node:
         return seat.prepare().to_bytes()
 
     def _introduce(self, sender: str, question: bytes) -> bytes:
-        signed = Signed.from_bytes(question, self._around.roster.name_of(sender))
-        claimed = Introduction.from_bytes(signed.payload, self._around.roster.name_of(sender))
+        signed = Signed.from_bytes(question, self._around.members.name_of(sender))
+        claimed = Introduction.from_bytes(signed.payload, self._around.members.name_of(sender))
         with self._lock:
             seat = self._seats.get(claimed.session)
         if seat is None:
@@ -108,13 +109,13 @@ class Node:
         with self._lock:
             seat = self._seats.get(question.decode("latin-1"))
         if seat is not None and not seat.is_open:
-            seat.stop(RefusedError(self._around.roster.name_of(sender), "withdrew the offer"))
+            seat.stop(RefusedError(self._around.members.name_of(sender), "withdrew the offer"))
             seat.join(1.0)  # so that the session's id is free again when the coordinator goes on
         return b""
 
     def _must_be_coordinator(self, sender: str) -> None:
-        if sender != self._around.roster.coordinator.peer_id:
-            raise IdentityError(self._around.roster.name_of(sender), "is not the coordinator")
+        if not self._around.members.is_coordinator(sender):
+            raise IdentityError(self._around.members.name_of(sender), "is not a coordinator of this cluster")
 
     def _model(self, name: str) -> Model:
         model = self._models.get(name)

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 
+from ..checks import short_id
 from ..errors import ConfigError, IdentityError, NetworkError, PeerError, TacitError
+from ..members import Members, Roster, RosterMember
 from ..records import error_from_json, error_to_json, parse_json, tidy
-from ..wire import Member, Roster, short_id
 from ..zmqlink import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, CurveKeys, listening_failed
 from .identity import Identity
 from .mesh import MAX_MESSAGE, Handler, Mesh
@@ -60,8 +61,9 @@ class RosterMesh(Mesh):
                 doorkeeper.admit(DOMAIN, key)
             self._listen(listen)
 
-    def peers(self) -> tuple[Member, ...]:
-        return self._roster.members
+    @property
+    def members(self) -> Members:
+        return self._roster
 
     # Asking ----------------------------------------------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class RosterMesh(Mesh):
             error = PeerError(member.display, "reported an error in a form not understood")
         raise error
 
-    def _ask(self, socket: Socket, member: Member, question: list[bytes], timeout: float) -> list[bytes]:
+    def _ask(self, socket: Socket, member: RosterMember, question: list[bytes], timeout: float) -> list[bytes]:
         deadline = time.monotonic() + timeout
         unreachable = NetworkError(f"{member.display}: no answer from {member.mesh_endpoint} within {timeout:g} s")
         try:
@@ -105,7 +107,7 @@ class RosterMesh(Mesh):
             raise NetworkError(f"{member.display}: cannot be asked: {error.strerror}") from None
         raise unreachable
 
-    def _borrow(self, member: Member) -> Socket:
+    def _borrow(self, member: RosterMember) -> Socket:
         with self._lock:
             if self._closed:
                 raise NetworkError("this mesh is closed")
@@ -121,7 +123,7 @@ class RosterMesh(Mesh):
         socket.connect(member.mesh_endpoint)
         return socket
 
-    def _give_back(self, member: Member, socket: Socket) -> None:
+    def _give_back(self, member: RosterMember, socket: Socket) -> None:
         with self._lock:
             if not self._closed:
                 self._idle[member.peer_id].append(socket)

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from ..ends import LinkSettings
 from ..errors import ConfigError
+from ..members import Roster
 from ..records import tidy
-from ..wire import Roster
 from ..zmqlink import new_context
 from .identity import Identity
 from .node import Node
@@ -62,7 +62,6 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             context=context,
             doorkeeper=doorkeeper,
             identity=identity,
-            roster=roster,
             mesh=mesh,
             host=options.host,
             advertised=options.advertise or options.host,

@@ -28,18 +28,10 @@ from .. import __version__
 from ..ends import Ends, LinkSettings
 from ..errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
 from ..link import Circle
+from ..members import Members
 from ..receipts import Receipt
-from ..wire import (
-    CLIENT,
-    DEALER,
-    ROLE_NAMES,
-    Binding,
-    Introduction,
-    Offer,
-    Roster,
-    Signed,
-    Statement,
-)
+from ..signed import Signed
+from ..wire import CLIENT, DEALER, ROLE_NAMES, Binding, Introduction, Offer, Statement
 from ..zmqlink import CurveKeys, ZmqLink
 from .identity import Identity
 from .links import ComputeLinks, DealerLinks, SessionLimits, Tally
@@ -84,7 +76,6 @@ class Surroundings:
     context: zmq.Context[zmq.Socket[bytes]]
     doorkeeper: Doorkeeper
     identity: Identity
-    roster: Roster
     mesh: Mesh
     host: str
     advertised: str
@@ -92,8 +83,12 @@ class Surroundings:
     engines: Engines
 
     @property
+    def members(self) -> Members:
+        return self.mesh.members
+
+    @property
     def own_name(self) -> str:
-        return self.roster.name_of(self.identity.peer_id)
+        return self.members.name_of(self.identity.peer_id)
 
 
 class Seat:
@@ -135,7 +130,7 @@ class Seat:
 
     def _statement(self, endpoint: str, key: str) -> Statement:
         offer, identity = self.offer, self._around.identity
-        member = self._around.roster.member(identity.peer_id)
+        member = self._around.members.member(identity.peer_id)
         return Statement(
             context=Statement.CONTEXT,
             session=offer.session,
@@ -167,7 +162,7 @@ class Seat:
             manifest_hash=self._model.manifest_hash,
         )
         raw = around.mesh.request(other, INTRODUCE, around.identity.sign(introduction).to_bytes())
-        name = around.roster.name_of(other)
+        name = around.members.name_of(other)
         binding = check_binding(Signed.from_bytes(raw, name), introduction, name)
         self._fresh(binding.key, name)
         self._links[role] = ZmqLink.dial(
@@ -190,8 +185,8 @@ class Seat:
         Raises IdentityError or RefusedError.
         """
         around = self._around
-        introduction = check_introduction(signed, self.offer, sender, around.identity.peer_id, around.roster)
-        name = around.roster.name_of(introduction.sender)
+        introduction = check_introduction(signed, self.offer, sender, around.identity.peer_id, around.members)
+        name = around.members.name_of(introduction.sender)
         if introduction.manifest_hash != self._model.manifest_hash:
             raise RefusedError(around.own_name, f"{name} holds another {self.offer.model}")
         with self._lock:
@@ -257,7 +252,7 @@ class Seat:
             own_id=around.identity.peer_id,
             remote_role=role,
             remote_id=offer.client_key if client else offer.peers[role],
-            remote_name="client" if client else around.roster.name_of(offer.peers[role]),
+            remote_name="client" if client else around.members.name_of(offer.peers[role]),
             manifest_hash=self._model.manifest_hash,
         )
 
@@ -349,9 +344,9 @@ class Seat:
         self._ended(self)
 
 
-def check_introduction(signed: Signed, offer: Offer, sender: str, own_id: str, roster: Roster) -> Introduction:
+def check_introduction(signed: Signed, offer: Offer, sender: str, own_id: str, members: Members) -> Introduction:
     """The introduction, if the mesh's `sender` holds that seat in this session and signed it. Raises IdentityError."""
-    name = roster.name_of(sender)
+    name = members.name_of(sender)
     if sender not in offer.peers:
         raise IdentityError(name, "has no seat in this session")
     found = Introduction.from_bytes(signed.verified(sender, name), name)

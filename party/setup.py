@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, TacitError
+from ..members import CoordinatorEntry, Roster, RosterMember
 from ..records import Record
-from ..wire import CoordinatorEntry, Member, Roster
 from .identity import Identity
 
 
@@ -44,9 +44,9 @@ def make_local(folder: Path, peers: int, port: int, mesh_port: int, host: str = 
     return roster
 
 
-def member_entry(identity: Identity, name: str, operator: str, endpoint: str) -> Member:
+def member_entry(identity: Identity, name: str, operator: str, endpoint: str) -> RosterMember:
     """A peer's line in the roster."""
-    return Member(name, operator, identity.peer_id, endpoint, identity.mesh_key)
+    return RosterMember(name, operator, identity.peer_id, endpoint, identity.mesh_key)
 
 
 def coordinator_entry(identity: Identity, name: str, url: str) -> CoordinatorEntry:

@@ -229,7 +229,7 @@ def test_identity_is_made_once_and_shown_without_its_secret(tacit, tmp_path):
 
 def test_identities_make_a_roster(tacit, tmp_path):
     """Three peers' entries and a coordinator's are all that a cluster.json is made of."""
-    from tacit.wire import Roster
+    from tacit.members import Roster
 
     members = []
     for number in range(3):

@@ -14,8 +14,8 @@ from tacit.client import state
 from tacit.client.directory import Directory
 from tacit.client.receipts import Book
 from tacit.errors import ConfigError, IdentityError, NetworkError, PeerError, UsageError
+from tacit.members import Roster, RosterMember
 from tacit.party.identity import Identity
-from tacit.wire import Member, Roster
 from toy_cluster import ToyCluster, stand_in
 from toy_model import BOS, CONTEXT, EOS, VOCAB, byte_tokenizer, manifest
 
@@ -153,7 +153,7 @@ def test_a_closed_client_says_so(cluster):
 def test_a_stranger_among_the_peers_is_refused(cluster, tmp_path):
     """The user pins other peers than those the coordinator brings: whoever they are, they get nothing."""
     identity = Identity.create()
-    stranger = Member(**{**cluster.roster.members[0].to_json(), "peer_id": identity.peer_id, "name": "mine"})
+    stranger = RosterMember(**{**cluster.roster.members[0].to_json(), "peer_id": identity.peer_id, "name": "mine"})
     pinned = Roster(
         cluster="toy", own=True, coordinator=cluster.roster.coordinator, members=(stranger, *cluster.roster.members[1:])
     )

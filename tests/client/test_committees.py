@@ -124,7 +124,7 @@ def test_a_coordinator_that_does_not_heed_the_clients_wishes_is_found_out(cluste
     monkeypatch.setattr(Directory, "open_session", careless)
     with tacit.Client(cluster.path, model="ids", timeout=10) as client:
         opener = Opener(
-            client._context, client._directory, client._roster, client._catalogue.get("ids").facts, timeout=10.0
+            client._context, client._directory, client._pinned, client._catalogue.get("ids").facts, timeout=10.0
         )
         others = [member.peer_id for member in cluster.roster.members if member.operator == "C"]
         with pytest.raises(IdentityError, match=r"coordinator .*seated peer-[25] .*which this client had left out"):

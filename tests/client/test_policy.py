@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 from tacit.client.policy import Policy, check_choice
 from tacit.errors import IdentityError, UsageError
+from tacit.members import CoordinatorEntry, Roster, RosterMember
 from tacit.party.identity import Identity
-from tacit.wire import CoordinatorEntry, Member, Roster
 
 IDENTITIES = [Identity.create() for _ in range(6)]
 
@@ -19,7 +19,7 @@ def roster(operators: str = "ABCDA", own: bool = False) -> Roster:
         own,
         CoordinatorEntry("coordinator", "http://127.0.0.1:1", IDENTITIES[5].peer_id, IDENTITIES[5].mesh_key),
         tuple(
-            Member(f"peer-{n}", operator, one.peer_id, f"tcp://127.0.0.1:{9000 + n}", one.mesh_key)
+            RosterMember(f"peer-{n}", operator, one.peer_id, f"tcp://127.0.0.1:{9000 + n}", one.mesh_key)
             for n, (operator, one) in enumerate(zip(operators, IDENTITIES, strict=False))
         ),
     )

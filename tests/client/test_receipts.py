@@ -9,9 +9,10 @@ import pytest
 import tacit
 from tacit.client.receipts import Auditor, Book, Kept, Seen
 from tacit.errors import ConfigError, IdentityError, PeerError
+from tacit.members import CoordinatorEntry, Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.receipts import Receipt, read_pair
-from tacit.wire import CoordinatorEntry, Member, Roster, Statement
+from tacit.wire import Statement
 
 WHO = [Identity.create() for _ in range(4)]
 IDS = (WHO[0].peer_id, WHO[1].peer_id, WHO[2].peer_id)
@@ -21,7 +22,8 @@ ROSTER = Roster(
     False,
     CoordinatorEntry("coordinator", "http://127.0.0.1:1", WHO[3].peer_id, WHO[3].mesh_key),
     tuple(
-        Member(f"peer-{n}", "ABC"[n], WHO[n].peer_id, f"tcp://127.0.0.1:{9000 + n}", WHO[n].mesh_key) for n in range(3)
+        RosterMember(f"peer-{n}", "ABC"[n], WHO[n].peer_id, f"tcp://127.0.0.1:{9000 + n}", WHO[n].mesh_key)
+        for n in range(3)
     ),
 )
 SEEN = Seen(3, 30, (400, 400), (10, 900))

@@ -53,7 +53,7 @@ class FakeOpener:
     """Committees of toy peers, as `plan` says: settings of `Committee`, or an error of the coordinator or of dialling."""
 
     plan: list[dict | TacitError | Callable[[], TacitError]]
-    roster: FakeRoster = field(default_factory=FakeRoster)
+    pinned: FakeRoster = field(default_factory=FakeRoster)
     sat: list[Sitting] = field(default_factory=list)
     asked: int = 0
 
@@ -65,7 +65,7 @@ class FakeOpener:
             raise self.plan.pop(0)
         free = [Seat(*one) for one in PEERS.items() if one[0] not in without and (not operators or one[1] in operators)]
         seats = [next(seat for seat in free if seat.operator == one) for one in sorted({s.operator for s in free})][:3]
-        if len(seats) < 3 and self.roster.own:
+        if len(seats) < 3 and self.pinned.own:
             seats = free[:3]
         if len(seats) < 3:
             raise RefusedError("coordinator", "needs three free peers")

@@ -17,6 +17,7 @@ from committee import Committee
 from tacit.coordinator.app import make_app
 from tacit.coordinator.registry import Registry
 from tacit.coordinator.sessions import Sessions
+from tacit.members import CoordinatorEntry, Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits, Tally
 from tacit.party.node import Node
@@ -24,7 +25,6 @@ from tacit.party.roster import RosterMesh
 from tacit.party.session import Engines, Surroundings
 from tacit.party.zap import Doorkeeper
 from tacit.transport import LinkSettings, new_context
-from tacit.wire import CoordinatorEntry, Member, Roster
 from toy_model import VOCAB, ToyModel, id_model, text_model
 
 
@@ -58,7 +58,7 @@ class ToyCluster:
                 mesh_key=identities["coordinator"].mesh_key,
             ),
             members=tuple(
-                Member(
+                RosterMember(
                     name=name,
                     operator=operator,
                     peer_id=identities[name].peer_id,
@@ -77,10 +77,10 @@ class ToyCluster:
         self._stack.callback(context.destroy, 0)
         mesh = RosterMesh(context, None, identities["coordinator"], self.roster, None)
         self._stack.callback(mesh.close)
-        registry = Registry(mesh, self.roster)
+        registry = Registry(mesh)
         registry.start()
         self._stack.callback(registry.close)
-        self._serve(registry, Sessions(mesh, self.roster, registry))
+        self._serve(registry, Sessions(mesh, registry))
         deadline = time.monotonic() + 20
         while not registry.models():
             assert time.monotonic() < deadline, [registry.silence(one.peer_id) for one in self.roster.members]
@@ -98,9 +98,7 @@ class ToyCluster:
         mesh = RosterMesh(context, doorkeeper, identity, self.roster, member.mesh_endpoint)
         engines = Engines(self._compute, self._deal)
         settings = LinkSettings(timeout=10.0)
-        around = Surroundings(
-            context, doorkeeper, identity, self.roster, mesh, "127.0.0.1", "127.0.0.1", settings, engines
-        )
+        around = Surroundings(context, doorkeeper, identity, mesh, "127.0.0.1", "127.0.0.1", settings, engines)
         node = Node(around, list(self.models), max_sessions)
         node.serve()
         self._stack.callback(node.close)

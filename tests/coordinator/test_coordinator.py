@@ -18,20 +18,12 @@ from tacit.coordinator.registry import Live, Registry
 from tacit.coordinator.server import HttpServer, listen
 from tacit.coordinator.sessions import Sessions
 from tacit.errors import NetworkError, PeerError, RefusedError, UsageError
+from tacit.members import CoordinatorEntry, Members, Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.party.mesh import MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW, Handler, Mesh
+from tacit.signed import Signed
 from tacit.transport import CurveKeys
-from tacit.wire import (
-    CoordinatorEntry,
-    Member,
-    ModelOffer,
-    Offer,
-    PeerStatus,
-    Roster,
-    SessionReply,
-    SessionRequest,
-    Signed,
-)
+from tacit.wire import ModelOffer, Offer, PeerStatus, SessionReply, SessionRequest
 
 IDENTITIES = [Identity.create() for _ in range(6)]
 MANIFEST_BYTES = b'{"name": "stories"}'
@@ -46,7 +38,7 @@ def roster(peers: int = 5, own: bool = False, operators: str = "ABCDE") -> Roste
         own,
         CoordinatorEntry("coordinator", "http://127.0.0.1:1", coordinator.peer_id, coordinator.mesh_key),
         tuple(
-            Member(
+            RosterMember(
                 f"peer-{n}", operators[n], IDENTITIES[n].peer_id, f"tcp://127.0.0.1:{9000 + n}", IDENTITIES[n].mesh_key
             )
             for n in range(peers)
@@ -84,8 +76,9 @@ class FakeMesh(Mesh):
     def serve(self, protocol: str, handler: Handler, threads: int = 4) -> None:
         raise NotImplementedError
 
-    def peers(self) -> tuple[Member, ...]:
-        return self.roster.members
+    @property
+    def members(self) -> Members:
+        return self.roster
 
     def close(self) -> None:
         pass
@@ -94,11 +87,11 @@ class FakeMesh(Mesh):
 @contextmanager
 def running(members: Roster) -> Iterator[tuple[FakeMesh, Registry, Sessions]]:
     mesh = FakeMesh(members)
-    registry = Registry(mesh, members, interval=0.1, retry=0.05, patience=0.1)
+    registry = Registry(mesh, interval=0.1, retry=0.05, patience=0.1)
     registry.start()
     try:
         wait_until(lambda: len(registry.live()) == len(members.members))
-        yield mesh, registry, Sessions(mesh, members, registry)
+        yield mesh, registry, Sessions(mesh, registry)
     finally:
         registry.close()
 
@@ -265,24 +258,24 @@ def test_the_last_reason_is_given_when_there_is_no_replacement() -> None:
 
 def test_peers_that_were_busy_are_asked_again_before_a_client_is_refused() -> None:
     with running(roster(3)) as (mesh, _, _):
-        slow = Registry(mesh, roster(3), interval=60)
+        slow = Registry(mesh, interval=60)
         mesh.sessions = 8
         slow.start()
         wait_until(lambda: len(slow.live()) == 3)
         with pytest.raises(RefusedError, match="busy"):
-            Sessions(mesh, roster(3), slow).open(ask())
+            Sessions(mesh, slow).open(ask())
         mesh.sessions = 0
-        assert isinstance(Sessions(mesh, roster(3), slow).open(ask()), SessionReply)
+        assert isinstance(Sessions(mesh, slow).open(ask()), SessionReply)
         slow.close()
 
 
 def test_clients_that_come_at_once_are_spread() -> None:
     """Between two answers of the peers the coordinator counts the seats it gave by itself."""
     with running(roster(5)) as (mesh, _, _):
-        still = Registry(mesh, roster(5), interval=60, patience=30)
+        still = Registry(mesh, interval=60, patience=30)
         still.start()
         wait_until(lambda: len(still.live()) == 5)
-        sessions = Sessions(mesh, roster(5), still)
+        sessions = Sessions(mesh, still)
         for _ in range(10):
             sessions.open(ask())
         given = Counter(peer_id for peer_id, protocol, _ in mesh.asked if protocol == OFFER)
@@ -295,10 +288,10 @@ def test_clients_that_come_at_once_are_spread() -> None:
 
 def test_who_failed_a_client_is_not_given_to_it_again_and_is_asked_how_it_is() -> None:
     with running(roster(4)) as (mesh, _, _):
-        slow = Registry(mesh, roster(4), interval=60, patience=30)
+        slow = Registry(mesh, interval=60, patience=30)
         slow.start()
         wait_until(lambda: len(slow.live()) == 4)
-        sessions, bad = Sessions(mesh, roster(4), slow), roster().members[1].peer_id
+        sessions, bad = Sessions(mesh, slow), roster().members[1].peer_id
         for _ in range(10):
             sessions.open(ask(without=(bad,)))
         assert bad not in {peer_id for peer_id, protocol, _ in mesh.asked if protocol == OFFER}

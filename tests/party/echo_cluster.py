@@ -13,10 +13,11 @@ from typing import Any
 
 import httpx2
 import zmq
+from tacit.members import CoordinatorEntry, Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.records import error_from_json
 from tacit.transport import ClientLinks, CurveKeys, LinkSettings, dial_peers
-from tacit.wire import CoordinatorEntry, Member, Roster, SessionReply, SessionRequest, check_statements
+from tacit.wire import SessionReply, SessionRequest, check_statements
 
 HERE = Path(__file__).parent
 
@@ -41,7 +42,7 @@ def make_roster(identities: dict[str, Identity], ports: list[int], own: bool = F
             mesh_key=coordinator.mesh_key,
         ),
         members=tuple(
-            Member(
+            RosterMember(
                 name=name,
                 operator=f"operator of {name}",
                 peer_id=identity.peer_id,

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from echo_cluster import HERE, free_ports, make_roster
 from tacit.errors import ConfigError
+from tacit.members import Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.party.setup import main as setup
-from tacit.wire import Member, Roster
 
 IDENTITIES = {name: Identity.create() for name in ("peer-0", "peer-1", "peer-2", "coordinator")}
 
@@ -141,7 +141,7 @@ def test_members_of_a_shared_cluster_make_their_own_entries(tmp_path: Path, caps
     file = tmp_path / "me.identity"
     words = ["identity", str(file), "--name", "p", "--operator", "Acme", "--mesh-endpoint", "tcp://10.0.0.1:7450"]
     assert setup(words) == 0
-    entry = Member.from_bytes(capsys.readouterr().out.encode(), "setup")
+    entry = RosterMember.from_bytes(capsys.readouterr().out.encode(), "setup")
     identity = Identity.load(file)
     assert (entry.peer_id, entry.mesh_key, entry.operator) == (identity.peer_id, identity.mesh_key, "Acme")
     words[1], words[-1] = str(tmp_path / "b.identity"), "10.0.0.1"

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tacit.errors import ConfigError, IdentityError, PeerError, PeerLost, RefusedError, TacitError, UsageError
+from tacit.members import Roster
 from tacit.records import MAX_RECORD_BYTES, error_from_json, error_to_json, parse_json
-from tacit.wire import Roster, SessionRequest
+from tacit.wire import SessionRequest
 
 REQUEST = SessionRequest("ab" * 16, "k" * 40, "stories", "pair", 5, 20)
 GOOD = REQUEST.to_json()

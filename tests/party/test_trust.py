@@ -8,21 +8,13 @@ import json
 import pytest
 from echo_cluster import free_ports, make_roster
 from tacit.errors import IdentityError, PeerError
+from tacit.members import Roster
 from tacit.party.identity import Identity
 from tacit.party.session import check_binding, check_introduction
 from tacit.records import Record
+from tacit.signed import Signed
 from tacit.transport import CurveKeys
-from tacit.wire import (
-    Binding,
-    Introduction,
-    Offer,
-    Roster,
-    SessionReply,
-    SessionRequest,
-    Signed,
-    Statement,
-    check_statements,
-)
+from tacit.wire import Binding, Introduction, Offer, SessionReply, SessionRequest, Statement, check_statements
 
 NAMES = ("peer-0", "peer-1", "peer-2", "peer-3")
 IDENTITIES = {name: Identity.create() for name in (*NAMES, "coordinator")}
