@@ -16,7 +16,9 @@ from ...errors import UsageError
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 # identity multihash of 36 bytes, which are a protobuf: key type Ed25519, then 32 bytes of key
 _PREFIX = bytes.fromhex("002408011220")
-_FORM = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([0-9A-Za-z._:-]{1,253})/tcp/([0-9]{1,5})(?:/p2p/([1-9A-HJ-NP-Za-km-z]{52}))?")
+_FORM = re.compile(
+    r"/(ip4|ip6|dns|dns4|dns6)/([0-9A-Za-z._:-]{1,253})/tcp/([0-9]{1,5})(?:/p2p/([1-9A-HJ-NP-Za-km-z]{52}))?"
+)
 
 MAX_LENGTH = 400  # characters
 

@@ -122,7 +122,7 @@ class Host:
                     self._first.set_exception(error)
                     return
                 log.error("%s", error)
-            except Exception:  # noqa: BLE001 - libp2p raises anything; what counts is that the mesh comes back
+            except Exception:
                 if not self._first.done():
                     self._first.set_exception(NetworkError("libp2p failed to start; the log says why"))
                     log.exception("libp2p failed to start")

@@ -43,7 +43,9 @@ class Invite:
         except (ValueError, binascii.Error) as error:
             reason = "its secret is not base64url" if isinstance(error, binascii.Error) else f"its name {error}"
             reason = str(error) if str(error).startswith("its") else reason
-            raise ConfigError(f"the invite is not of the form NAME:SECRET as the first node printed it: {reason}") from None
+            raise ConfigError(
+                f"the invite is not of the form NAME:SECRET as the first node printed it: {reason}"
+            ) from None
 
     @property
     def text(self) -> str:

@@ -302,7 +302,9 @@ def reachable(listening: tuple[str, ...], advertise: str) -> list[str]:
             hosts = [advertise]
         elif address.is_everywhere:
             version6 = address.kind == "ip6"
-            hosts = [host for host in own_hosts() if version6 or ":" not in host] or ["::1" if version6 else "127.0.0.1"]
+            hosts = [host for host in own_hosts() if version6 or ":" not in host] or [
+                "::1" if version6 else "127.0.0.1"
+            ]
         else:
             hosts = [address.host]
         found += [place for host in hosts if (place := Address.at(host, address.port).place) not in found]
