@@ -17,6 +17,7 @@ Handler = Callable[[str, bytes], bytes]
 
 STATUS, MANIFEST, TOKENIZER = "status", "manifest", "tokenizer"
 OFFER, INTRODUCE, WITHDRAW = "offer", "introduce", "withdraw"
+ATTEST = "attest"
 MAX_MESSAGE = 32 << 20
 
 
