@@ -1,7 +1,8 @@
 """The mesh: small authenticated questions and answers between the members of a cluster.
 
 A mesh knows for certain which member asks (`sender` below is a peer id that was proved, never claimed). Nothing bulky
-goes here; shares never do. `roster.RosterMesh` is the form for a fixed list of members.
+goes here; shares never do. `roster.RosterMesh` is the form for a fixed list of members on one machine,
+`p2p.mesh.P2pMesh` the one across machines; `tests/party/test_mesh_conformance.py` says what both do.
 """
 
 from __future__ import annotations
