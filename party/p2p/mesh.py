@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...checks import short_id
@@ -21,7 +21,7 @@ from ...errors import ConfigError, IdentityError, NetworkError, TacitError, Usag
 from ...members import Member, Members
 from ...signed import Signed
 from ..identity import Identity
-from ..mesh import Handler, Mesh
+from ..mesh import Handler, Mesh, Whereabouts
 from .address import Address, own_hosts
 from .contacts import Contact, Contacts, load_addresses, save_addresses
 from .hello import HELLO, Greeter
@@ -55,7 +55,6 @@ class P2pSettings:
     own: bool = False
     listed: Mapping[str, Member] | None = None
     memory: Path | None = None
-    successions: tuple[str, ...] = field(default=())
 
 
 class P2pMesh(Mesh):
@@ -144,6 +143,11 @@ class P2pMesh(Mesh):
                 raise
         self._greet(peer_id, deadline - time.monotonic())  # it was started anew and has forgotten us
         return self._ask(peer_id, protocol, question, deadline - time.monotonic())
+
+    def whereabouts(self, peer_id: str) -> Whereabouts:
+        record = self._table.record(peer_id)
+        places = [Address.parse(one) for one in record.addresses] if record is not None else []
+        return Whereabouts(tuple((place.host, place.port) for place in places), self._host.seen(peer_id))
 
     def close(self) -> None:
         self._stop.set()
@@ -286,7 +290,7 @@ class P2pMesh(Mesh):
                 addresses=tuple(reachable(self._host.addresses, settings.advertise)[:MAX_ADDRESSES]),
                 url=self._url,
                 made=self._made,
-                successions=settings.successions,
+                successions=self._identity.successions,
                 proof=b"\0" * 32,
             )
             self._own_record = record.signed(self._identity, self._invite)

@@ -15,13 +15,13 @@ from ...errors import IdentityError, PeerError, UsageError
 from ...members import Member
 from ...records import Check, Record, bytes_of, constant, distinct, integer, many, maybe, text
 from ...signed import Signed
+from ...succession import Chain, Succession, is_chain, read_chain
 from ..identity import Identity
 from .address import Address
 from .invite import Invite
 
 PEER, COORDINATOR = "peer", "coordinator"
 MAX_ADDRESSES = 8
-MAX_SUCCESSIONS = 16
 MAX_MADE = 1 << 53
 MAX_BYTES = 8192
 
@@ -55,7 +55,7 @@ class MemberRecord(Record):
     addresses: tuple[str, ...]
     url: str
     made: int
-    successions: tuple[str, ...]
+    successions: Chain
     proof: bytes
 
     CONTEXT: ClassVar[str] = "tacit/member/1"
@@ -69,13 +69,20 @@ class MemberRecord(Record):
         "addresses": distinct(many(is_address, 0, MAX_ADDRESSES)),
         "url": maybe(is_url),
         "made": integer(0, MAX_MADE),
-        "successions": many(text(r"[ -~]{1,2048}", "a succession"), 0, MAX_SUCCESSIONS),
+        "successions": is_chain,
         "proof": bytes_of(32),
     }
 
     @property
     def member(self) -> Member:
         return Member(self.name, self.operator, self.peer_id)
+
+    def earlier(self) -> tuple[Succession, ...]:
+        """How this peer came by its key, checked. Raises IdentityError."""
+        links = read_chain(self.successions, self.member.display)
+        if links and links[-1].new != self.peer_id:
+            raise IdentityError(self.member.display, "shows successions that lead to another key than its own")
+        return links
 
     @property
     def proved(self) -> bytes:

@@ -12,6 +12,7 @@ from ...checks import display_name, short_id
 from ...errors import IdentityError, RefusedError
 from ...members import Member
 from ...signed import Signed
+from ...succession import MAX_LINKS, Succession
 from .invite import Invite
 from .record import COORDINATOR, PEER, MemberRecord, now_ms
 
@@ -46,6 +47,9 @@ class Table:
         self._listed = listed
         self._clock = clock
         self._entries: dict[str, Entry] = {}
+        self._successors: dict[
+            str, str
+        ] = {}  # keys that were given up -> by which key; those known longest are forgotten
         self._lock = threading.Lock()
 
     # As Members ------------------------------------------------------------------------------------------------------
@@ -117,16 +121,42 @@ class Table:
                 record.member.display,
                 f"its member record is {seconds} s {way} by our clock; if it is running, one of the two clocks is wrong",
             )
+        links = record.earlier()
         with self._lock:
+            self._must_be_current(record, links)
             known = self._entries.get(record.peer_id)
             if record.peer_id == self._own_id or (known is not None and known[0].made >= record.made):
                 return None
             if known is None and len(self._entries) >= MAX_MEMBERS:
                 raise RefusedError(self.cluster, f"this cluster is full: {MAX_MEMBERS} members")
             self._entries[record.peer_id] = (record, signed)
+            for link in links:
+                self._retire(link)
         if known is None:
             log.info("%s of %s is a member (%s)", record.member.display, record.operator, record.kind)
         return record
+
+    def _must_be_current(self, record: MemberRecord, links: tuple[Succession, ...]) -> None:
+        """Raises IdentityError for a key that was given up, and for a second successor of one."""
+        if (successor := self._successors.get(record.peer_id)) is not None:
+            raise IdentityError(
+                record.member.display,
+                f"gave up this key: it goes by {short_id(successor)} now; start it with that identity",
+            )
+        for link in links:
+            if (other := self._successors.get(link.old, link.new)) != link.new:
+                raise IdentityError(
+                    record.member.display,
+                    f"key {short_id(link.old)} has two successors, {short_id(other)} and {short_id(link.new)}: it was copied",
+                )
+
+    def _retire(self, link: Succession) -> None:
+        if link.old not in self._successors:
+            log.info("key %s was given up for %s", short_id(link.old), short_id(link.new))
+        self._successors[link.old] = link.new
+        self._entries.pop(link.old, None)
+        while len(self._successors) > MAX_MEMBERS * MAX_LINKS:
+            del self._successors[next(iter(self._successors))]
 
     def newer_than(self, others: Iterable[Signed]) -> list[Signed]:
         """The records that somebody who knows `others` lacks."""
@@ -139,7 +169,8 @@ class Table:
     def _listed_form(self, record: MemberRecord) -> MemberRecord:
         if self._listed is None:
             return record
-        listed = self._listed.get(record.peer_id)
+        ids = [record.peer_id, *(link.old for link in reversed(record.earlier()))]
+        listed = next((self._listed[one] for one in ids if one in self._listed), None)
         if listed is None:
             raise IdentityError(record.member.display, f"is not in the list of members of {self.cluster!r}")
         return replace(record, name=listed.name, operator=listed.operator)
