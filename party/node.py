@@ -13,7 +13,8 @@ from ..records import tidy
 from ..signed import Signed
 from ..software import software_digest
 from ..wire import Introduction, ModelOffer, Offer, PeerStatus
-from .mesh import ATTEST, INTRODUCE, MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW
+from .dialback import DialBack
+from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW
 from .session import Model, Seat, Surroundings
 
 log = logging.getLogger("tacit.party.node")
@@ -40,6 +41,7 @@ class Node:
         mesh.serve(INTRODUCE, self._introduce, threads=4)
         mesh.serve(WITHDRAW, self._withdraw, threads=1)
         mesh.serve(ATTEST, self._attest, threads=1)
+        mesh.serve(DIALBACK, DialBack(mesh), threads=2)
 
     def close(self, grace: float = 0.7) -> None:
         """End every session (the others hear that this peer is shutting down), then the mesh. `grace` in seconds."""
