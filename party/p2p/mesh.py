@@ -16,16 +16,17 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...address import Address
 from ...checks import short_id
 from ...errors import ConfigError, IdentityError, NetworkError, TacitError, UsageError
 from ...members import Member, Members
 from ...signed import Signed
 from ..identity import Identity
 from ..mesh import Handler, Mesh, Whereabouts
-from .address import Address, own_hosts
 from .contacts import Contact, Contacts, load_addresses, save_addresses
 from .hello import HELLO, Greeter
 from .host import Host
+from .hosts import own_hosts
 from .invite import Invite
 from .record import MAX_ADDRESSES, PEER, MemberRecord, now_ms
 from .table import Table

@@ -10,20 +10,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+from ...address import Address
 from ...checks import is_name, is_peer_id, is_url
 from ...errors import IdentityError, PeerError, UsageError
 from ...members import Member
 from ...records import Check, Record, bytes_of, constant, distinct, integer, many, maybe, text
 from ...signed import Signed
-from ...succession import Chain, Succession, is_chain, read_chain
+from ...succession import Chain, Succession, current, is_chain, read_chain
 from ..identity import Identity
-from .address import Address
 from .invite import Invite
 
 PEER, COORDINATOR = "peer", "coordinator"
 MAX_ADDRESSES = 8
 MAX_MADE = 1 << 53
-MAX_BYTES = 8192
+MAX_BYTES = 16_384
 
 
 def is_address(value: object) -> str:
@@ -77,13 +77,6 @@ class MemberRecord(Record):
     def member(self) -> Member:
         return Member(self.name, self.operator, self.peer_id)
 
-    def earlier(self) -> tuple[Succession, ...]:
-        """How this peer came by its key, checked. Raises IdentityError."""
-        links = read_chain(self.successions, self.member.display)
-        if links and links[-1].new != self.peer_id:
-            raise IdentityError(self.member.display, "shows successions that lead to another key than its own")
-        return links
-
     @property
     def proved(self) -> bytes:
         """The content that the proof is about: all other fields, canonical."""
@@ -93,6 +86,11 @@ class MemberRecord(Record):
     def signed(self, identity: Identity, invite: Invite) -> Signed:
         """With its proof, under the member's signature."""
         return identity.sign(replace(self, proof=invite.proof(self.proved)))
+
+    @property
+    def earlier(self) -> tuple[Succession, ...]:
+        """How this member came by its key. Of a record that was verified."""
+        return read_chain(self.successions, self.member.display)
 
     @classmethod
     def verified(cls, signed: Signed, invite: Invite, sender: str) -> Self:
@@ -106,6 +104,8 @@ class MemberRecord(Record):
             raise IdentityError(name, f"belongs to the cluster {found.cluster!r}, this one is {invite.cluster!r}")
         if not invite.proves(found.proved, found.proof):
             raise IdentityError(name, f"does not hold the invite of cluster {invite.cluster!r}")
+        if found.successions and current(found.successions, found.peer_id, name) != found.peer_id:
+            raise IdentityError(name, "shows successions that do not lead to its key")
         return found
 
 

@@ -29,7 +29,8 @@ class Table:
     """Satisfies `tacit.members.Members`.
 
     A record counts while it is younger than EXPIRY_MS, and the latest of a peer counts: an old one that somebody kept
-    displaces nothing, and a peer that is gone for good is forgotten.
+    displaces nothing, and a peer that is gone for good is forgotten. A peer that shows a succession takes the place of
+    its former id, which is then no member any more.
     """
 
     def __init__(
@@ -47,9 +48,7 @@ class Table:
         self._listed = listed
         self._clock = clock
         self._entries: dict[str, Entry] = {}
-        self._successors: dict[
-            str, str
-        ] = {}  # keys that were given up -> by which key; those known longest are forgotten
+        self._given_up: dict[str, str] = {}  # id -> id of its successor
         self._lock = threading.Lock()
 
     # As Members ------------------------------------------------------------------------------------------------------
@@ -121,7 +120,7 @@ class Table:
                 record.member.display,
                 f"its member record is {seconds} s {way} by our clock; if it is running, one of the two clocks is wrong",
             )
-        links = record.earlier()
+        links = record.earlier
         with self._lock:
             self._must_be_current(record, links)
             known = self._entries.get(record.peer_id)
@@ -138,25 +137,25 @@ class Table:
 
     def _must_be_current(self, record: MemberRecord, links: tuple[Succession, ...]) -> None:
         """Raises IdentityError for a key that was given up, and for a second successor of one."""
-        if (successor := self._successors.get(record.peer_id)) is not None:
+        if (successor := self._given_up.get(record.peer_id)) is not None:
             raise IdentityError(
                 record.member.display,
-                f"gave up this key: it goes by {short_id(successor)} now; start it with that identity",
+                f"gave this key up; its successor is {short_id(successor)}: start it with that identity",
             )
         for link in links:
-            if (other := self._successors.get(link.old, link.new)) != link.new:
+            if (other := self._given_up.get(link.old, link.new)) != link.new:
                 raise IdentityError(
                     record.member.display,
                     f"key {short_id(link.old)} has two successors, {short_id(other)} and {short_id(link.new)}: it was copied",
                 )
 
     def _retire(self, link: Succession) -> None:
-        if link.old not in self._successors:
+        if link.old not in self._given_up:
             log.info("key %s was given up for %s", short_id(link.old), short_id(link.new))
-        self._successors[link.old] = link.new
+        self._given_up[link.old] = link.new
         self._entries.pop(link.old, None)
-        while len(self._successors) > MAX_MEMBERS * MAX_LINKS:
-            del self._successors[next(iter(self._successors))]
+        while len(self._given_up) > MAX_MEMBERS * MAX_LINKS:
+            del self._given_up[next(iter(self._given_up))]
 
     def newer_than(self, others: Iterable[Signed]) -> list[Signed]:
         """The records that somebody who knows `others` lacks."""
@@ -169,7 +168,7 @@ class Table:
     def _listed_form(self, record: MemberRecord) -> MemberRecord:
         if self._listed is None:
             return record
-        ids = [record.peer_id, *(link.old for link in reversed(record.earlier()))]
+        ids = [record.peer_id, *(link.old for link in reversed(record.earlier))]
         listed = next((self._listed[one] for one in ids if one in self._listed), None)
         if listed is None:
             raise IdentityError(record.member.display, f"is not in the list of members of {self.cluster!r}")
