@@ -180,6 +180,19 @@ def receipts(
 
 
 @app.command()
+def verify(
+    cluster: Annotated[
+        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask every pinned peer to sign, now, who it is and what it runs; exit status 1 if anything is not as it should be."""
+    from .audited import run_verify
+
+    run_verify(cluster=cluster, as_json=json_)
+
+
+@app.command()
 def peer(
     identity: Annotated[Path, typer.Option(help="Identity file of this peer (see: tacit identity new).")],
     roster: Annotated[Path, typer.Option(help="The cluster.json that lists this peer and the others.")],
@@ -241,10 +254,18 @@ def identity_new(
 
 @identity_app.command("show")
 def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")]) -> None:
-    """Show the public half of an identity: what others pin in their cluster.json."""
+    """Show the public half of an identity: what others pin. And the ids it had before."""
     from .commands import show_identity
 
     show_identity(file)
+
+
+@identity_app.command("rotate")
+def identity_rotate(file: Annotated[Path, typer.Argument(help="The identity file of a peer.")]) -> None:
+    """Give an identity a new key, signed for by the old one, which is thrown away; pins follow."""
+    from .commands import rotate_identity
+
+    rotate_identity(file)
 
 
 if __name__ == "__main__":

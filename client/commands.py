@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,13 @@ from rich.table import Table
 from ..checks import short_id
 from ..errors import ConfigError, ModelError
 from ..records import Record
+from ..succession import read_chain
 from .extras import need_peer_extra
 from .generation import Generation
 from .results import Completion, Resume
 
 if TYPE_CHECKING:
+    from ..party.identity import Identity
     from .api import Client
     from .launch import Cluster
 
@@ -229,10 +232,39 @@ def new_identity(file: Path, *, name: str, operator: str, mesh_endpoint: str, ur
 
 
 def show_identity(file: Path) -> None:
+    """The public half of an identity, and which ids it had before."""
     from ..party.identity import Identity
 
-    identity = Identity.load(file)
-    print(json.dumps({"peer_id": identity.peer_id, "mesh_key": identity.mesh_key}, indent=2))
+    _print_identity(Identity.load(file))
+
+
+def rotate_identity(file: Path) -> None:
+    """Put a successor in the place of an identity; say who follows by itself and what is left to do by hand."""
+    from ..party.identity import rotate
+
+    identity = rotate(file)
+    _print_identity(identity)
+    _err.print(
+        f"{escape(str(file))} holds the new key, and the old key's word for it; the old key is gone.\n"
+        "Start the peer again: until then it goes on under the old id. Clients that pinned the old id follow by\n"
+        "themselves, and so do members that list it in a cluster.toml. A cluster.json follows nobody: put this peer_id\n"
+        "and mesh_key into every copy of it."
+    )
+
+
+def _print_identity(identity: Identity) -> None:
+    facts: dict[str, Any] = {"peer_id": identity.peer_id, "mesh_key": identity.mesh_key}
+    if identity.successions:
+        facts["successions"] = [
+            {"old": link.old, "new": link.new, "made": utc(link.made)}
+            for link in read_chain(identity.successions, "this identity")
+        ]
+    print(json.dumps(facts, indent=2))
+
+
+def utc(seconds: float) -> str:
+    """A time as people and machines read it: 2026-03-01T12:00:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 @contextmanager

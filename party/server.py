@@ -12,10 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
+from ..checks import short_id
 from ..ends import LinkSettings
 from ..errors import ConfigError
 from ..members import Roster
 from ..records import tidy
+from ..succession import read_chain
 from ..zmqlink import new_context
 from .identity import Identity
 from .node import Node
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
         identity, roster = Identity.load(options.identity), Roster.load(options.roster)
         member = roster.member(identity.peer_id)
         if member is None or member.mesh_key != identity.mesh_key:
-            raise ConfigError(f"{options.roster}: does not list the identity of {options.identity}")
+            raise ConfigError(_not_listed(options.roster, options.identity, roster, identity))
         if options.max_sessions < 1 or not 0 < options.timeout < 1e6:
             raise ConfigError("--max-sessions and --timeout must be positive")
         quoting = Quoting.parsed(identity, options.price_compute, options.price_dealer, options.currency)
@@ -88,6 +90,16 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             )
             wait(None)
     return report.status
+
+
+def _not_listed(roster_path: Path, path: Path, roster: Roster, identity: Identity) -> str:
+    for link in read_chain(identity.successions, str(path)):
+        if (before := roster.member(link.old)) is not None:
+            return (
+                f"{roster_path}: lists {before.name} under the id {short_id(link.old)}, which it gave up; replace its peer_id "
+                f"by {identity.peer_id} and its mesh_key by {identity.mesh_key} in every copy of the file"
+            )
+    return f"{roster_path}: does not list the identity of {path}"
 
 
 def load_engines() -> Engines:
