@@ -20,6 +20,7 @@ from .finding import Finding, fail, ok, skipped, warn
 from .inbound import INBOUND, answering, fresh_word, interpret
 
 if TYPE_CHECKING:
+    from ...party.dialback import Report
     from ...party.identity import Identity
     from ...party.mesh import Mesh
 
@@ -43,7 +44,9 @@ def check_identity(path: Path) -> tuple[Finding, Identity | None]:
 
     if not path.exists():
         return (
-            fail(IDENTITY, "identity", f"{path} is not there", f"make one: tacit identity new {path}, or name --identity"),
+            fail(
+                IDENTITY, "identity", f"{path} is not there", f"make one: tacit identity new {path}, or name --identity"
+            ),
             None,
         )
     try:
@@ -67,7 +70,9 @@ def check_libp2p() -> Finding:
     try:
         importlib.import_module("libp2p")
     except ImportError as error:
-        return fail(LIBP2P, "package", f"libp2p does not load: {error}", "pip install --force-reinstall 'libp2p>=0.8.1'")
+        return fail(
+            LIBP2P, "package", f"libp2p does not load: {error}", "pip install --force-reinstall 'libp2p>=0.8.1'"
+        )
     return ok(LIBP2P, "it is installed and loads")
 
 
@@ -211,5 +216,3 @@ def _compared(report: Report, name: str, asked: float, answered: float) -> list[
     else:
         found.append(ok(VERSION, f"{name} runs {__version__}, as here"))
     return found
-
-

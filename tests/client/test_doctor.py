@@ -42,7 +42,9 @@ def peer(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def status(**changes: dict[str, Any]) -> dict[str, Any]:
-    peers = [peer(name, **changes.get(name, {})) for name in ("alice", "bob", "carol", "dora") if changes.get(name) != {}]
+    peers = [
+        peer(name, **changes.get(name, {})) for name in ("alice", "bob", "carol", "dora") if changes.get(name) != {}
+    ]
     return {"cluster": "hall", "version": __version__, "peers": peers, "models": ["stories"]}
 
 
@@ -153,7 +155,9 @@ def test_clock_skew(seconds):
         assert abs(float(failure.seen.split(" s ")[0].split()[-1]) - 120) <= 2
         assert found.status is not None
         assert not [
-            one for one in coordinator.visit(url, clock=lambda: time.time() + 20).findings if one.verdict is Verdict.FAIL
+            one
+            for one in coordinator.visit(url, clock=lambda: time.time() + 20).findings
+            if one.verdict is Verdict.FAIL
         ]
 
 
@@ -183,7 +187,9 @@ def test_proxies_are_mentioned(monkeypatch):
 # What the coordinator tells --------------------------------------------------------------------------------------------
 
 
-def examine(told: dict[str, Any] | None, model: str | None = None, served: tuple[str, ...] = ("stories",)) -> list[Finding]:
+def examine(
+    told: dict[str, Any] | None, model: str | None = None, served: tuple[str, ...] = ("stories",)
+) -> list[Finding]:
     return cluster.examine(told, [{"name": name} for name in served], ROSTER, model)
 
 
@@ -269,7 +275,8 @@ def test_pins():
 
 
 @pytest.mark.parametrize(
-    "told", [{}, {"peers": 3}, {"peers": [3, None, {}]}, {"peers": [{"models": 5, "version": [], "clock_skew_seconds": "x"}]}]
+    "told",
+    [{}, {"peers": 3}, {"peers": [3, None, {}]}, {"peers": [{"models": 5, "version": [], "clock_skew_seconds": "x"}]}],
 )
 def test_a_status_that_makes_no_sense(told):
     assert len(examine(told)) == 6
