@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 identity_app = typer.Typer(no_args_is_help=True, help="Make and show the identity of a peer or coordinator.")
 app.add_typer(identity_app, name="identity")
+config_app = typer.Typer(help="Show the settings that hold, and where each comes from.")
+app.add_typer(config_app, name="config")
 
 
 def main() -> None:
@@ -209,6 +211,26 @@ def coordinator(
 
     arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host, "--port", str(port)]
     run_server("coordinator", arguments)
+
+
+@config_app.callback(invoke_without_command=True)
+def config(
+    context: typer.Context,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the settings that hold, and where each comes from (flag, then TACIT_* variable, config.toml, default)."""
+    if context.invoked_subcommand is None:
+        from .configured import run_config
+
+        run_config(as_json=json_)
+
+
+@config_app.command("path")
+def config_path_() -> None:
+    """Show where config.toml is, or would be."""
+    from .config import config_path
+
+    print(config_path())
 
 
 @identity_app.command("new")
