@@ -179,6 +179,19 @@ def receipts(
 
 
 @app.command()
+def verify(
+    cluster: Annotated[
+        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask every pinned peer to sign, now, who it is and what it runs; exit status 1 if anything is not as it should be."""
+    from .audited import run_verify
+
+    run_verify(cluster=cluster, as_json=json_)
+
+
+@app.command()
 def peer(
     identity: Annotated[Path, typer.Option(help="Identity file of this peer (see: tacit identity new).")],
     roster: Annotated[Path, typer.Option(help="The cluster.json that lists this peer and the others.")],

@@ -8,8 +8,10 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from ..attest import Question
 from ..errors import NetworkError, PeerError
 from ..records import error_from_json, parse_json
+from ..signed import Signed
 from ..wire import SessionReply, SessionRequest
 
 _SMALL = 1 << 20
@@ -52,6 +54,11 @@ class Directory:
         """Three peers for a session, as they signed it; the caller checks the signatures."""
         raw = self._bytes("POST", "/v1/sessions", _SMALL, request.to_bytes())
         return SessionReply.from_bytes(raw, self._name)
+
+    def attest(self, peer_id: str, question: Question) -> Signed:
+        """A peer's attestation as it came; the caller checks it. Raises also what the peer itself reported."""
+        raw = self._bytes("POST", f"/v1/peers/{quote(peer_id, safe='')}/attest", _SMALL, question.to_bytes())
+        return Signed.from_bytes(raw, self._name)
 
     def _json(self, method: str, path: str) -> object:
         try:

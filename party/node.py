@@ -7,11 +7,14 @@ import threading
 import time
 
 from .. import __version__
+from ..attest import Attestation, ModelHash, Question
 from ..errors import IdentityError, PeerError, PeerLost, RefusedError
 from ..records import tidy
 from ..signed import Signed
+from ..software import software_digest
 from ..wire import Introduction, ModelOffer, Offer, PeerStatus
-from .mesh import INTRODUCE, MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW
+from .dialback import DialBack
+from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW
 from .session import Model, Seat, Surroundings
 
 log = logging.getLogger("tacit.party.node")
@@ -24,6 +27,7 @@ class Node:
         self._around = around
         self._models = {model.name: model for model in models}
         self._max_sessions = max_sessions
+        self._software = software_digest()  # of what was started, whatever is installed later
         self._seats: dict[str, Seat] = {}
         self._lock = threading.Lock()
         self._stopping = False
@@ -36,6 +40,8 @@ class Node:
         mesh.serve(OFFER, self._offer, threads=self._max_sessions)
         mesh.serve(INTRODUCE, self._introduce, threads=4)
         mesh.serve(WITHDRAW, self._withdraw, threads=1)
+        mesh.serve(ATTEST, self._attest, threads=1)
+        mesh.serve(DIALBACK, DialBack(mesh), threads=2)
 
     def close(self, grace: float = 0.7) -> None:
         """End every session (the others hear that this peer is shutting down), then the mesh. `grace` in seconds."""
@@ -68,6 +74,23 @@ class Node:
         if model.tokenizer is None:
             raise self._refusal(f"{model.name} has no tokenizer; send token ids")
         return model.tokenizer
+
+    def _attest(self, sender: str, question: bytes) -> bytes:
+        asked = Question.from_bytes(question, self._around.members.name_of(sender))
+        member = self._around.members.member(self._around.identity.peer_id)
+        if member is None:
+            raise self._refusal("is no member of the cluster any more")
+        said = Attestation(
+            context=Attestation.CONTEXT,
+            nonce=asked.nonce,
+            peer_id=member.peer_id,
+            operator=member.operator,
+            version=__version__,
+            software=self._software,
+            models=tuple(ModelHash(model.name, model.manifest_hash) for model in self._models.values()),
+            made=int(time.time()),
+        )
+        return self._around.identity.sign(said).to_bytes()
 
     def _offer(self, sender: str, question: bytes) -> bytes:
         self._must_be_coordinator(sender)
