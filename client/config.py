@@ -82,7 +82,7 @@ class Config:
             values |= _values(table, name)
             table.end()
         tables = top.table("clusters")
-        clusters = {name: _cluster(tables, name) for name in tables.keys()}
+        clusters = {name: _cluster(tables, name) for name in tables}
         top.end()
         return cls(path, values, clusters)
 
