@@ -22,8 +22,8 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
+from ...address import Address
 from ...errors import NetworkError
-from .address import Address
 
 log = logging.getLogger("tacit.party.p2p")
 

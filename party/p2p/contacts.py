@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...address import Address
 from ...errors import UsageError
 from ...records import parse_json
-from .address import Address
 
 log = logging.getLogger("tacit.party.p2p")
 

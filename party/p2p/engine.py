@@ -19,9 +19,9 @@ from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 
+from ...address import Address, from_multihash, to_libp2p
 from ...errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
 from ..mesh import MAX_MESSAGE, Handler
-from .address import Address, from_multihash, to_libp2p
 from .build import CONNECT_SECONDS, listen, make_host, notice_silence, place_of, quiet
 from .host import Door
 from .stream import (

@@ -13,19 +13,20 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from ...address import Address
 from ...checks import short_id
 from ...errors import ConfigError, IdentityError, NetworkError, TacitError, UsageError
 from ...members import Member, Members
 from ...signed import Signed
 from ..identity import Identity
 from ..mesh import Handler, Mesh
-from .address import Address, own_hosts
 from .contacts import Contact, Contacts, load_addresses, save_addresses
 from .hello import HELLO, Greeter
 from .host import Host
+from .hosts import own_hosts
 from .invite import Invite
 from .record import MAX_ADDRESSES, PEER, MemberRecord, now_ms
 from .table import Table
@@ -55,7 +56,6 @@ class P2pSettings:
     own: bool = False
     listed: Mapping[str, Member] | None = None
     memory: Path | None = None
-    successions: tuple[str, ...] = field(default=())
 
 
 class P2pMesh(Mesh):
@@ -286,7 +286,7 @@ class P2pMesh(Mesh):
                 addresses=tuple(reachable(self._host.addresses, settings.advertise)[:MAX_ADDRESSES]),
                 url=self._url,
                 made=self._made,
-                successions=settings.successions,
+                successions=self._identity.successions,
                 proof=b"\0" * 32,
             )
             self._own_record = record.signed(self._identity, self._invite)

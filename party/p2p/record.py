@@ -10,20 +10,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+from ...address import Address
 from ...checks import is_name, is_peer_id, is_url
 from ...errors import IdentityError, PeerError, UsageError
 from ...members import Member
 from ...records import Check, Record, bytes_of, constant, distinct, integer, many, maybe, text
 from ...signed import Signed
+from ...succession import Chain, current, is_chain, read_chain
 from ..identity import Identity
-from .address import Address
 from .invite import Invite
 
 PEER, COORDINATOR = "peer", "coordinator"
 MAX_ADDRESSES = 8
-MAX_SUCCESSIONS = 16
 MAX_MADE = 1 << 53
-MAX_BYTES = 8192
+MAX_BYTES = 16_384
 
 
 def is_address(value: object) -> str:
@@ -55,7 +55,7 @@ class MemberRecord(Record):
     addresses: tuple[str, ...]
     url: str
     made: int
-    successions: tuple[str, ...]
+    successions: Chain
     proof: bytes
 
     CONTEXT: ClassVar[str] = "tacit/member/1"
@@ -69,7 +69,7 @@ class MemberRecord(Record):
         "addresses": distinct(many(is_address, 0, MAX_ADDRESSES)),
         "url": maybe(is_url),
         "made": integer(0, MAX_MADE),
-        "successions": many(text(r"[ -~]{1,2048}", "a succession"), 0, MAX_SUCCESSIONS),
+        "successions": is_chain,
         "proof": bytes_of(32),
     }
 
@@ -87,6 +87,11 @@ class MemberRecord(Record):
         """With its proof, under the member's signature."""
         return identity.sign(replace(self, proof=invite.proof(self.proved)))
 
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Ids that this member had before and gave up. Of a record that was verified."""
+        return tuple(link.old for link in read_chain(self.successions, self.member.display))
+
     @classmethod
     def verified(cls, signed: Signed, invite: Invite, sender: str) -> Self:
         """The record, if its own peer signed it and holds the invite. Raises PeerError or IdentityError."""
@@ -99,6 +104,8 @@ class MemberRecord(Record):
             raise IdentityError(name, f"belongs to the cluster {found.cluster!r}, this one is {invite.cluster!r}")
         if not invite.proves(found.proved, found.proof):
             raise IdentityError(name, f"does not hold the invite of cluster {invite.cluster!r}")
+        if found.successions and current(found.successions, found.peer_id, name) != found.peer_id:
+            raise IdentityError(name, "shows successions that do not lead to its key")
         return found
 
 

@@ -28,7 +28,8 @@ class Table:
     """Satisfies `tacit.members.Members`.
 
     A record counts while it is younger than EXPIRY_MS, and the latest of a peer counts: an old one that somebody kept
-    displaces nothing, and a peer that is gone for good is forgotten.
+    displaces nothing, and a peer that is gone for good is forgotten. A peer that shows a succession takes the place of
+    its former id, which is then no member any more.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Table:
         self._listed = listed
         self._clock = clock
         self._entries: dict[str, Entry] = {}
+        self._given_up: dict[str, str] = {}  # id -> id of its successor
         self._lock = threading.Lock()
 
     # As Members ------------------------------------------------------------------------------------------------------
@@ -117,13 +119,20 @@ class Table:
                 record.member.display,
                 f"its member record is {seconds} s {way} by our clock; if it is running, one of the two clocks is wrong",
             )
+        earlier = record.earlier
         with self._lock:
+            if record.peer_id in self._given_up:
+                successor = short_id(self._given_up[record.peer_id])
+                raise IdentityError(record.member.display, f"gave this key up; its successor is {successor}")
             known = self._entries.get(record.peer_id)
             if record.peer_id == self._own_id or (known is not None and known[0].made >= record.made):
                 return None
             if known is None and len(self._entries) >= MAX_MEMBERS:
                 raise RefusedError(self.cluster, f"this cluster is full: {MAX_MEMBERS} members")
             self._entries[record.peer_id] = (record, signed)
+            for peer_id in earlier:
+                self._given_up[peer_id] = record.peer_id
+                self._entries.pop(peer_id, None)
         if known is None:
             log.info("%s of %s is a member (%s)", record.member.display, record.operator, record.kind)
         return record
@@ -139,7 +148,8 @@ class Table:
     def _listed_form(self, record: MemberRecord) -> MemberRecord:
         if self._listed is None:
             return record
-        listed = self._listed.get(record.peer_id)
+        ids = (record.peer_id, *reversed(record.earlier))
+        listed = next((self._listed[one] for one in ids if one in self._listed), None)
         if listed is None:
             raise IdentityError(record.member.display, f"is not in the list of members of {self.cluster!r}")
         return replace(record, name=listed.name, operator=listed.operator)

@@ -85,7 +85,7 @@ class P2pMeshes:
         )
 
     def address(self, name: str) -> str:
-        from tacit.party.p2p.address import Address
+        from tacit.address import Address
 
         place = f"/ip4/127.0.0.1/tcp/{self._ports[name]}"
         return str(Address.parse(place).of(self.identities[name].peer_id))
@@ -111,7 +111,7 @@ class P2pMeshes:
 
     def stranger(self) -> Mesh:
         """Knows everything about the cluster that is public, and is no member: it has made an invite of its own."""
-        from tacit.party.p2p.address import Address
+        from tacit.address import Address
         from tacit.party.p2p.invite import Invite
 
         mesh = self.start("stranger", identity=Identity.create(), invite=Invite.create("test"))
