@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import zmq
 
+from ..errors import IdentityError
 from ..members import Pinned
 from ..transport import CurveKeys, LinkSettings, dial_peers
 from ..wire import SessionRequest
@@ -16,6 +17,7 @@ from .generation import ModelFacts
 from .policy import check_choice
 from .receipts import Auditor, Book
 from .session import PrivateSession
+from .strangers import Strangers
 from .verify import Seats, check_seats
 
 
@@ -47,6 +49,7 @@ class Opener:
         self._model = model
         self._timeout = timeout
         self._book = book
+        self._strangers = Strangers(directory, pinned)
 
     def seat(
         self,
@@ -60,6 +63,7 @@ class Opener:
         Raises RefusedError or UsageError (the coordinator has none), NetworkError (no coordinator), IdentityError or
         PeerError (what it proposed is not as it should be).
         """
+        without = self._strangers.ruled_out(without)
         keys = CurveKeys.fresh()
         request = SessionRequest(
             session=secrets.token_hex(16),
@@ -71,7 +75,11 @@ class Opener:
             operators=tuple(sorted(operators)),
             without=tuple(sorted(without)),
         )
-        seats = check_seats(request, self._directory.open_session(request), self.pinned, self._model.manifest_hash)
+        reply = self._directory.open_session(request)
+        try:
+            seats = check_seats(request, reply, self.pinned, self._model.manifest_hash)
+        except IdentityError as error:
+            raise self._strangers.explained(error, reply) from None
         check_choice(seats, self.pinned, operators, without)
         return Seated(bytes.fromhex(request.session), keys, seats)
 
