@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .address import Address
-from .checks import display_name, is_name, is_peer_id, is_url
+from .checks import display_name, is_currency, is_name, is_peer_id, is_url
 from .errors import ConfigError, UsageError
 from .members import Member, name_in
 from .records import Check, Record, boolean, distinct, many, text
@@ -39,7 +39,6 @@ from .tables import Table
 MAX_PEERS = 4096
 
 is_model_argument = text(r"[^\x00-\x1f\x7f]{1,1024}", "a model's folder or name")
-is_currency = text(r"[A-Z]{3}", "a currency (three capital letters)")
 _is_decimal = text(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", "an amount of at most six decimal places, from 0 to 999999999")
 
 

@@ -84,7 +84,9 @@ def pin_first_seen(store: PinStore, directory: Directory, say: Say) -> None:
 
     def change(before: Pins) -> Pins:
         if before:
-            raise ConfigError(f"{store.path}: somebody else has just pinned peers of {store.cluster!r}; nothing was changed")
+            raise ConfigError(
+                f"{store.path}: somebody else has just pinned peers of {store.cluster!r}; nothing was changed"
+            )
         return pins
 
     store.change(change)

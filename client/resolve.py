@@ -42,6 +42,11 @@ class Reference:
         """Its name in config.toml, if it has one there."""
         return self.entry.name if self.entry else None
 
+    @property
+    def where(self) -> str:
+        """Its coordinator's address. Raises ConfigError naming a file that is wrong."""
+        return load_file(self.file).url if self.file is not None else self.url
+
     def store(self) -> PinStore:
         """Where its pins are. Raises ConfigError if they are in its file."""
         if self.file is not None:
@@ -56,6 +61,8 @@ class Reference:
         Raises ConfigError naming the file that is wrong; on first use also NetworkError and PeerError.
         """
         if self.file is not None:
+            if trust_on_first_use:
+                raise ConfigError(f"--trust-on-first-use is not for {self.called}: {self.file} pins its peers")
             return load_file(self.file)
         store = self.store()
         own, asked = (self.entry.own, self.entry.trust_on_first_use) if self.entry else (False, False)
@@ -99,7 +106,9 @@ def need(cluster: str | Path | None, config: Config) -> Reference:
     """As `find`, and ConfigError if no cluster is named or running."""
     found = find(cluster, config)
     if found is None:
-        raise ConfigError("no cluster is running on this machine: start one with `tacit up`, or name one with --cluster")
+        raise ConfigError(
+            "no cluster is running on this machine: start one with `tacit up`, or name one with --cluster"
+        )
     return found
 
 

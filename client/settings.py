@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..checks import MAX_TOKENS, is_name, is_url
-from ..clusterfile import is_amount, is_currency, is_model_argument
+from ..checks import MAX_TOKENS, is_currency, is_name, is_url
+from ..clusterfile import is_amount, is_model_argument
+from ..errors import UsageError
+from ..quotes import Price
 from ..records import Check, boolean, distinct, integer, many, text
 from .policy import MAX_RESUMES
 
@@ -18,9 +20,16 @@ MAX_SECONDS = 86400.0
 
 is_line = text(r"[^\x00-\x1f\x7f]{1,4096}", "a line of text")
 is_ports = text(r"[1-9][0-9]{0,4}-[1-9][0-9]{0,4}", "a range of ports such as 7460-7499")
-is_price = text(r"[0-9]{1,9}(?:\.[0-9]{1,6})? [A-Z]{3}", "a price such as '3 EUR'")
 are_names = distinct(many(is_name, 1, 64))
 are_models = distinct(many(is_model_argument, 1, 256))
+
+
+def is_price(value: Any) -> str:
+    """A price for a million tokens, as `Policy` takes it."""
+    try:
+        return str(Price.parse(value if isinstance(value, str) else ""))
+    except UsageError:
+        raise ValueError(f"is not a price such as '3 EUR': {value!r}") from None
 
 
 def is_seconds(value: Any) -> float:

@@ -59,7 +59,9 @@ class Strangers:
         for member in self._pinned.members:
             if member.name == shown.name:
                 return f"; nothing was sent to it. {key_changed(member, peer_id)}"
-        return f": {self._pinned.coordinator_name} calls it {shown.name!r} of {shown.operator!r}; nothing was sent to it"
+        return (
+            f": {self._pinned.coordinator_name} calls it {shown.name!r} of {shown.operator!r}; nothing was sent to it"
+        )
 
     def _peers(self) -> Sequence[Listed]:
         if self._listed is None:
