@@ -69,6 +69,7 @@ class Engine:
         self._retired: weakref.WeakSet[Any] = weakref.WeakSet()
         self._streams: Counter[str] = Counter()
         self._arriving = 0
+        self._remotes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # of connections that came in
 
     # From any thread -------------------------------------------------------------------------------------------------
 
@@ -98,6 +99,13 @@ class Engine:
 
     def connected(self) -> tuple[str, ...]:
         return tuple(_peer_id(one) for one in list(self._host.get_network().connections))
+
+    def seen(self, peer_id: str) -> str:
+        """The IP address that a connection of this peer came from, "" if none did."""
+        for connection in list(self._host.get_network().connections.get(_libp2p_id(peer_id), ())):
+            if remote := self._remotes.get(connection.muxed_conn):
+                return remote
+        return ""
 
     def stop(self) -> None:
         with suppress(trio.RunFinishedError):
@@ -154,6 +162,7 @@ class Engine:
             return
         finally:
             self._arriving -= 1
+        self._remotes[getattr(muxed, "muxed_conn", muxed)] = _remote(stream)
         await muxed.event_closed.wait()
 
     # Asking ----------------------------------------------------------------------------------------------------------

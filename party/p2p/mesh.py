@@ -22,7 +22,7 @@ from ...errors import ConfigError, IdentityError, NetworkError, TacitError, Usag
 from ...members import Member, Members
 from ...signed import Signed
 from ..identity import Identity
-from ..mesh import Handler, Mesh
+from ..mesh import Handler, Mesh, Whereabouts
 from .contacts import Contact, Contacts, load_addresses, save_addresses
 from .hello import HELLO, Greeter
 from .host import Host
@@ -144,6 +144,11 @@ class P2pMesh(Mesh):
                 raise
         self._greet(peer_id, deadline - time.monotonic())  # it was started anew and has forgotten us
         return self._ask(peer_id, protocol, question, deadline - time.monotonic())
+
+    def whereabouts(self, peer_id: str) -> Whereabouts:
+        record = self._table.record(peer_id)
+        places = [Address.parse(one) for one in record.addresses] if record is not None else []
+        return Whereabouts(tuple((place.host, place.port) for place in places), self._host.seen(peer_id))
 
     def close(self) -> None:
         self._stop.set()
