@@ -148,7 +148,10 @@ def _model(live: list[Told], served: list[str], asked: str | None) -> Finding:
 def _operators(live: list[Told], pinned: Pinned, asked: str | None) -> Finding:
     if pinned.own:
         return ok(OPERATORS, "all peers are your own")
-    usable = [one for one in live if pinned.member(one.peer_id) is not None and (asked is None or asked in one.models)]
+    holders = [one for one in live if asked is None or asked in one.models]
+    if len(holders) < 3:
+        return skipped(OPERATORS, "there are fewer than three peers to choose from")
+    usable = [one for one in holders if pinned.member(one.peer_id) is not None]
     there = sorted({member.operator for one in usable if (member := pinned.member(one.peer_id)) is not None})
     if len(there) >= 3:
         return ok(OPERATORS, f"{len(there)}: {', '.join(there)}")

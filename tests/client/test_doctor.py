@@ -223,7 +223,7 @@ def test_a_peer_whose_clock_is_wrong():
 
 def test_a_missing_model():
     found = by_check(examine(status(), "gpt2"))
-    assert {name for name, one in found.items() if one.verdict is Verdict.FAIL} == {cluster.MODEL, cluster.OPERATORS}
+    assert {name for name, one in found.items() if one.verdict is Verdict.FAIL} == {cluster.MODEL}
     assert "gpt2 is served by 0 peers" in found[cluster.MODEL].seen
     found = by_check(examine(status(alice={"models": ["stories", "gpt2"]}), "gpt2"))[cluster.MODEL]
     assert found.cause == "model"
