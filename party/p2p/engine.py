@@ -40,6 +40,7 @@ from .stream import (
 log = logging.getLogger("tacit.party.p2p")
 
 PREFIX = "/tacit/1/"
+MAX_SEEN = 4096
 MAX_ARRIVING = 64  # connections that have not proved yet who they are
 MAX_STREAMS = 64  # that one peer may have open towards us
 MAX_WAITING = 256  # questions of one protocol that wait for a thread
@@ -69,6 +70,7 @@ class Engine:
         self._retired: weakref.WeakSet[Any] = weakref.WeakSet()
         self._streams: Counter[str] = Counter()
         self._arriving = 0
+        self._seen: dict[str, str] = {}  # peer id -> address it came from last
 
     # From any thread -------------------------------------------------------------------------------------------------
 
@@ -98,6 +100,9 @@ class Engine:
 
     def connected(self) -> tuple[str, ...]:
         return tuple(_peer_id(one) for one in list(self._host.get_network().connections))
+
+    def seen(self, peer_id: str) -> str:
+        return self._seen.get(peer_id, "")
 
     def stop(self) -> None:
         with suppress(trio.RunFinishedError):
@@ -154,6 +159,10 @@ class Engine:
             return
         finally:
             self._arriving -= 1
+        with suppress(ValueError):
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen[_peer_id(muxed.peer_id)] = _remote(stream)
         await muxed.event_closed.wait()
 
     # Asking ----------------------------------------------------------------------------------------------------------

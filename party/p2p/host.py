@@ -95,6 +95,11 @@ class Host:
         engine = self._engine
         return () if engine is None else engine.connected()
 
+    def seen(self, peer_id: str) -> str:
+        """The IP address that a peer last connected from, "" if it has not."""
+        engine = self._engine
+        return "" if engine is None else engine.seen(peer_id)
+
     def close(self) -> None:
         """Stop asking and answering, within a second."""
         with self._lock:
