@@ -104,7 +104,9 @@ class Client:
         found = self._catalogue.get(model or self._model)
 
         def start(prompt_tokens: int, new_tokens: int) -> Runner:
-            opener = Opener(self._context, self._directory, self._pinned, found.facts, self._timeout, self._book)
+            opener = Opener(
+                self._context, self._directory, self._pinned, found.facts, self._timeout, self._book, self._policy.most
+            )
             return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 
         return Generation(

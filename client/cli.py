@@ -118,6 +118,9 @@ def ask(
         bool,
         typer.Option("--any-operator", help="Go on with peers of other operators than the answer began with, too."),
     ] = False,
+    max_price: Annotated[
+        str | None, typer.Option(help="The most that a million tokens may cost, as in '3 EUR'. Default: any price")
+    ] = None,
     receipt: Annotated[bool, typer.Option(help="Keep what the peers sign (see: tacit receipts).")] = True,
 ) -> None:
     """Ask a running cluster, privately; without one, start a cluster for this question."""
@@ -135,7 +138,7 @@ def ask(
         "stop": tuple(stop or ()),
     }
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if prompt == "-" else prompt
-    policy = Policy(frozenset(operator) if operator else None, max_resumes, same_operators=not any_operator)
+    policy = Policy(frozenset(operator) if operator else None, max_resumes, not any_operator, max_price)
     rules: dict[str, Any] = {"policy": policy, "keep_receipts": receipt}
     run_ask(text, model=model, protocol=protocol, cluster=cluster, as_json=json_, settings=settings, rules=rules)
 
@@ -197,12 +200,16 @@ def peer(
     host: Annotated[str, typer.Option(help="Address that links listen on.")] = "127.0.0.1",
     advertise: Annotated[str | None, typer.Option(help="Address under which others reach --host, if not that.")] = None,
     max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
+    price_compute: Annotated[str, typer.Option(help="For a million tokens as a compute peer.")] = "0",
+    price_dealer: Annotated[str, typer.Option(help="For a million tokens as the dealer.")] = "0",
+    currency: Annotated[str, typer.Option(help="Of both prices: three capital letters.")] = "EUR",
 ) -> None:
     """Run one peer of a cluster, in the foreground."""
     from .commands import run_server
 
     arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host]
     arguments += ["--max-sessions", str(max_sessions)]
+    arguments += ["--price-compute", price_compute, "--price-dealer", price_dealer, "--currency", currency]
     if advertise is not None:
         arguments += ["--advertise", advertise]
     for one in model:
@@ -216,11 +223,14 @@ def coordinator(
     roster: Annotated[Path, typer.Option(help="The cluster.json that lists the peers.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 7440,
+    state: Annotated[Path | None, typer.Option(help="File for what outlives it; default: beside the identity.")] = None,
 ) -> None:
     """Run the coordinator of a cluster, in the foreground."""
     from .commands import run_server
 
     arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host, "--port", str(port)]
+    if state is not None:
+        arguments += ["--state", str(state)]
     run_server("coordinator", arguments)
 
 

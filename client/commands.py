@@ -129,7 +129,7 @@ def discard_stdout() -> None:
 
 def summary(result: Completion) -> str:
     """The costs of an answer in one line."""
-    traffic, timings = result.traffic, result.timings
+    traffic, timings, usage = result.traffic, result.timings, result.usage
     words = [f"{result.usage.completion_tokens} tokens", f"first after {timings.first_token_ms / 1e3:.2f} s"]
     if timings.per_token_ms:
         words.append(f"then {1e3 / timings.per_token_ms:.1f} a second")
@@ -138,6 +138,8 @@ def summary(result: Completion) -> str:
         words.append(
             f"{size(traffic.online_bytes_per_token)} online and {size(traffic.offline_bytes_per_token)} offline"
         )
+    if usage.cost is not None and usage.cost.strip("0."):
+        words.append(f"{usage.cost} {usage.currency}")
     return ", ".join(words)
 
 

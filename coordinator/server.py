@@ -1,4 +1,4 @@
-"""The coordinator as a process: `python -P -m tacit.coordinator.server --port N …` (see `party/start.py` for the two forms of the mesh).
+"""The coordinator as a process: `python -P -m tacit.coordinator.server --port N …` (`party/start.py` has the options).
 
 Ready means one JSON line {"ready": …} on standard output (peers may still be on their way); a failure to start one line
 {"error": …} and exit status 1. SIGTERM and SIGINT end it within a second. Running sessions do not need it.
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from ..zmqlink import new_context
 from .app import make_app
 from .registry import Registry
 from .sessions import Sessions
+from .store import Store
 
 DEFAULT_PORT = 7440
 DEFAULT_MESH_PORT = 7449
@@ -33,6 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tacit coordinator", description="Propose committees of peers to clients.")
     add_options(parser, DEFAULT_MESH_PORT, "HTTP, for clients,")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (%(default)s)")
+    parser.add_argument("--state", type=Path, help="file for what outlives it (default: beside the identity, .sqlite)")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -47,8 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         stack.callback(end_context, context)
         started = start_coordinator(options, context, stack)
         mesh = started.mesh
+        store = Store(options.state or started.path.with_suffix(".sqlite"))
+        stack.callback(store.close)
         listener = stack.enter_context(listen(started.host, options.port))
-        registry = Registry(mesh)
+        registry = Registry(mesh, store)
         stack.callback(registry.close)
         registry.start()
         with await_signal() as wait:

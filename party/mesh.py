@@ -18,6 +18,7 @@ Handler = Callable[[str, bytes], bytes]
 
 STATUS, MANIFEST, TOKENIZER = "status", "manifest", "tokenizer"
 OFFER, INTRODUCE, WITHDRAW = "offer", "introduce", "withdraw"
+PING = "ping"  # an empty question with an empty answer: how long does that take?
 ATTEST = "attest"
 DIALBACK = "dialback"
 MAX_MESSAGE = 32 << 20

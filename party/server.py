@@ -17,6 +17,7 @@ from ..records import tidy
 from ..zmqlink import new_context
 from .node import Node
 from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging, tell
+from .quoting import DEFAULT_CURRENCY, Quoting
 from .session import Engines, Model, Surroundings
 from .start import add_options, port_range, start_peer
 from .zap import Doorkeeper
@@ -31,6 +32,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--link-ports", help="range of ports for the links of sessions, such as 7460-7499 (any)")
     parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
     parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
+    parser.add_argument("--price-compute", default="0", help="for a million tokens as a compute peer (%(default)s)")
+    parser.add_argument("--price-dealer", default="0", help="for a million tokens as the dealer (%(default)s)")
+    parser.add_argument("--currency", default=DEFAULT_CURRENCY, help="of both prices (%(default)s)")
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="seconds a session waits for a message (%(default)s)"
     )
@@ -50,6 +54,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
         stack.callback(end_context, context)
         doorkeeper = stack.enter_context(Doorkeeper(context))
         started = start_peer(options, context, doorkeeper, stack)
+        quoting = Quoting.parsed(started.identity, options.price_compute, options.price_dealer, options.currency)
         around = Surroundings(
             context=context,
             doorkeeper=doorkeeper,
@@ -61,7 +66,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             engines=engines if engines is not None else load_engines(),
         )
         served = models if models is not None else load_models(options.model or list(started.models))
-        node = Node(around, served, options.max_sessions)
+        node = Node(around, served, options.max_sessions, quoting)
         stack.callback(node.close)
         with await_signal() as wait:
             node.serve()

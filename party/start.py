@@ -32,6 +32,7 @@ class Started:
     """A node on its mesh. `host` is listened on (links of a peer, HTTP of a coordinator), `advertised` is where others
     find it; `facts` go into the ready line, `hints` to standard error once it is ready."""
 
+    path: Path  # of the identity
     identity: Identity
     mesh: Mesh
     name: str
@@ -99,7 +100,7 @@ def start_peer(
     stack.callback(mesh.close)
     host = options.host or LOOPBACK
     facts = {"mesh": member.mesh_endpoint}
-    return Started(identity, mesh, member.name, host, options.advertise or host, facts=facts)
+    return Started(options.identity, identity, mesh, member.name, host, options.advertise or host, facts=facts)
 
 
 def start_coordinator(
@@ -115,7 +116,7 @@ def start_coordinator(
     mesh = RosterMesh(context, None, identity, roster, None)
     stack.callback(mesh.close)
     host = options.host or LOOPBACK
-    return Started(identity, mesh, roster.coordinator.name, host, options.advertise or host)
+    return Started(options.identity, identity, mesh, roster.coordinator.name, host, options.advertise or host)
 
 
 def port_range(text: str | None) -> tuple[int, int] | None:

@@ -70,7 +70,7 @@ class Engine:
         self._retired: weakref.WeakSet[Any] = weakref.WeakSet()
         self._streams: Counter[str] = Counter()
         self._arriving = 0
-        self._seen: dict[str, str] = {}  # peer id -> address it came from last
+        self._remotes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # of connections that came in
 
     # From any thread -------------------------------------------------------------------------------------------------
 
@@ -102,7 +102,11 @@ class Engine:
         return tuple(_peer_id(one) for one in list(self._host.get_network().connections))
 
     def seen(self, peer_id: str) -> str:
-        return self._seen.get(peer_id, "")
+        """The IP address that a connection of this peer came from, "" if none did."""
+        for connection in list(self._host.get_network().connections.get(_libp2p_id(peer_id), ())):
+            if remote := self._remotes.get(connection.muxed_conn):
+                return remote
+        return ""
 
     def stop(self) -> None:
         with suppress(trio.RunFinishedError):
@@ -159,10 +163,7 @@ class Engine:
             return
         finally:
             self._arriving -= 1
-        with suppress(ValueError):
-            if len(self._seen) >= MAX_SEEN:
-                self._seen.clear()
-            self._seen[_peer_id(muxed.peer_id)] = _remote(stream)
+        self._remotes[getattr(muxed, "muxed_conn", muxed)] = _remote(stream)
         await muxed.event_closed.wait()
 
     # Asking ----------------------------------------------------------------------------------------------------------

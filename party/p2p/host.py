@@ -96,7 +96,7 @@ class Host:
         return () if engine is None else engine.connected()
 
     def seen(self, peer_id: str) -> str:
-        """The IP address that a peer last connected from, "" if it has not."""
+        """The IP address at the other end of a connection to this peer, "" if there is none."""
         engine = self._engine
         return "" if engine is None else engine.seen(peer_id)
 

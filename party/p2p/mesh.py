@@ -148,10 +148,8 @@ class P2pMesh(Mesh):
 
     def whereabouts(self, peer_id: str) -> Whereabouts:
         record = self._table.record(peer_id)
-        if record is None:
-            return Whereabouts()
-        places = [Address.parse(one) for one in record.addresses]
-        return Whereabouts(tuple((one.host, one.port) for one in places), self._host.seen(peer_id))
+        places = [Address.parse(one) for one in record.addresses] if record is not None else []
+        return Whereabouts(tuple((place.host, place.port) for place in places), self._host.seen(peer_id))
 
     def close(self) -> None:
         self._stop.set()

@@ -16,7 +16,7 @@ from ...errors import IdentityError, PeerError, UsageError
 from ...members import Member
 from ...records import Check, Record, bytes_of, constant, distinct, integer, many, maybe, text
 from ...signed import Signed
-from ...succession import Chain, current, is_chain, read_chain
+from ...succession import Chain, Succession, current, is_chain, read_chain
 from ..identity import Identity
 from .invite import Invite
 
@@ -88,9 +88,9 @@ class MemberRecord(Record):
         return identity.sign(replace(self, proof=invite.proof(self.proved)))
 
     @property
-    def earlier(self) -> tuple[str, ...]:
-        """Ids that this member had before and gave up. Of a record that was verified."""
-        return tuple(link.old for link in read_chain(self.successions, self.member.display))
+    def earlier(self) -> tuple[Succession, ...]:
+        """How this member came by its key. Of a record that was verified."""
+        return read_chain(self.successions, self.member.display)
 
     @classmethod
     def verified(cls, signed: Signed, invite: Invite, sender: str) -> Self:

@@ -84,6 +84,7 @@ def start(options: argparse.Namespace, kind: str, stack: ExitStack) -> Started:
         log.info("founded the cluster %s; its invite is in %s", node.invite.cluster, beside(node.path, ".cluster"))
     host = options.host or node.listen.host
     return Started(
+        path=node.path,
         identity=node.identity,
         mesh=mesh,
         name=node.name,

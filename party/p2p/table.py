@@ -12,6 +12,7 @@ from ...checks import display_name, short_id
 from ...errors import IdentityError, RefusedError
 from ...members import Member
 from ...signed import Signed
+from ...succession import MAX_LINKS, Succession
 from .invite import Invite
 from .record import COORDINATOR, PEER, MemberRecord, now_ms
 
@@ -119,23 +120,42 @@ class Table:
                 record.member.display,
                 f"its member record is {seconds} s {way} by our clock; if it is running, one of the two clocks is wrong",
             )
-        earlier = record.earlier
+        links = record.earlier
         with self._lock:
-            if record.peer_id in self._given_up:
-                successor = short_id(self._given_up[record.peer_id])
-                raise IdentityError(record.member.display, f"gave this key up; its successor is {successor}")
+            self._must_be_current(record, links)
             known = self._entries.get(record.peer_id)
             if record.peer_id == self._own_id or (known is not None and known[0].made >= record.made):
                 return None
             if known is None and len(self._entries) >= MAX_MEMBERS:
                 raise RefusedError(self.cluster, f"this cluster is full: {MAX_MEMBERS} members")
             self._entries[record.peer_id] = (record, signed)
-            for peer_id in earlier:
-                self._given_up[peer_id] = record.peer_id
-                self._entries.pop(peer_id, None)
+            for link in links:
+                self._retire(link)
         if known is None:
             log.info("%s of %s is a member (%s)", record.member.display, record.operator, record.kind)
         return record
+
+    def _must_be_current(self, record: MemberRecord, links: tuple[Succession, ...]) -> None:
+        """Raises IdentityError for a key that was given up, and for a second successor of one."""
+        if (successor := self._given_up.get(record.peer_id)) is not None:
+            raise IdentityError(
+                record.member.display,
+                f"gave this key up; its successor is {short_id(successor)}: start it with that identity",
+            )
+        for link in links:
+            if (other := self._given_up.get(link.old, link.new)) != link.new:
+                raise IdentityError(
+                    record.member.display,
+                    f"key {short_id(link.old)} has two successors, {short_id(other)} and {short_id(link.new)}: it was copied",
+                )
+
+    def _retire(self, link: Succession) -> None:
+        if link.old not in self._given_up:
+            log.info("key %s was given up for %s", short_id(link.old), short_id(link.new))
+        self._given_up[link.old] = link.new
+        self._entries.pop(link.old, None)
+        while len(self._given_up) > MAX_MEMBERS * MAX_LINKS:
+            del self._given_up[next(iter(self._given_up))]
 
     def newer_than(self, others: Iterable[Signed]) -> list[Signed]:
         """The records that somebody who knows `others` lacks."""
@@ -148,7 +168,7 @@ class Table:
     def _listed_form(self, record: MemberRecord) -> MemberRecord:
         if self._listed is None:
             return record
-        ids = (record.peer_id, *reversed(record.earlier))
+        ids = [record.peer_id, *(link.old for link in reversed(record.earlier))]
         listed = next((self._listed[one] for one in ids if one in self._listed), None)
         if listed is None:
             raise IdentityError(record.member.display, f"is not in the list of members of {self.cluster!r}")
