@@ -98,9 +98,12 @@ def _not_listed(roster_path: Path, path: Path, roster: Roster, identity: Identit
 
 
 def load_engines() -> Engines:
-    """The real engines; imported here because they bring torch and numba."""
+    """The real engines; imported here because they bring torch and numba. Kernels are compiled by then (cached: 0.05 s),
+    or the first client of a new installation would wait for it (20 s, measured)."""
+    from ..kernels.warm import warm
     from .engine import serve_compute, serve_dealer
 
+    warm()
     return Engines(serve_compute, serve_dealer)
 
 
