@@ -146,6 +146,7 @@ class Seat:
             client_key=offer.client_key,
             prompt_tokens=offer.prompt_tokens,
             max_new_tokens=offer.max_new_tokens,
+            quotes=offer.quotes,
         )
 
     def _dial(self, role: int) -> None:
@@ -303,6 +304,7 @@ class Seat:
                 online_bytes=tally.online_bytes,
                 offline_bytes=tally.offline_bytes,
                 transcript=tally.transcript.hex(),
+                quotes=offer.quotes,
             )
         )
 
