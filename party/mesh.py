@@ -59,6 +59,10 @@ class Mesh(ABC):
         """How a member came by its key, for whoever pinned an earlier one; (), for a form of the mesh with a fixed list."""
         return ()
 
+    def set_url(self, url: str) -> None:
+        """Where clients find this coordinator; tells the members, in a form of the mesh where that is not fixed."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Stop asking and answering."""
