@@ -184,12 +184,21 @@ def peer(
     host: Annotated[str, typer.Option(help="Address that links listen on.")] = "127.0.0.1",
     advertise: Annotated[str | None, typer.Option(help="Address under which others reach --host, if not that.")] = None,
     max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Memory that sessions may take, like 2GB; default: half of what is free.")
+    ] = None,
+    max_session_memory: Annotated[str | None, typer.Option(help="Memory that a single session may take.")] = None,
+    client_timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds that a client may take between two tokens.")
+    ] = 120.0,
 ) -> None:
     """Run one peer of a cluster, in the foreground."""
     from .commands import run_server
 
     arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host]
-    arguments += ["--max-sessions", str(max_sessions)]
+    arguments += ["--max-sessions", str(max_sessions), "--client-timeout", str(client_timeout)]
+    for option, value in (("--max-memory", max_memory), ("--max-session-memory", max_session_memory)):
+        arguments += [option, value] if value is not None else []
     if advertise is not None:
         arguments += ["--advertise", advertise]
     for one in model:

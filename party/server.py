@@ -19,7 +19,9 @@ from ..members import Roster
 from ..records import tidy
 from ..succession import read_chain
 from ..zmqlink import new_context
+from .budget import Account, default_allowance, parse_size
 from .identity import Identity
+from .links import Patience
 from .node import Node
 from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging
 from .roster import RosterMesh
@@ -39,8 +41,37 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="seconds a session waits for a message (%(default)s)"
     )
+    add_limits(parser)
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """What sessions may take of this peer."""
+    parser.add_argument("--max-memory", help="memory that sessions may take, like 2GB (half of what is free at start)")
+    parser.add_argument("--max-session-memory", help="memory that a single session may take (--max-memory)")
+    parser.add_argument(
+        "--client-timeout",
+        type=float,
+        default=Patience().between,
+        help="seconds a client may take between two tokens; for its prompt it has %(default)s or 15, if that is less "
+        "(%(default)s)",
+    )
+
+
+def limits(options: argparse.Namespace) -> tuple[Account | None, Patience]:
+    """The account and the patience that the options ask for. ConfigError for what is not a size or not positive."""
+    allowed = default_allowance()
+    if options.max_memory is not None:
+        allowed = parse_size(options.max_memory, "--max-memory")
+    most = options.max_session_memory
+    most = None if most is None else parse_size(most, "--max-session-memory")
+    if not 0 < options.client_timeout < 1e6:
+        raise ConfigError("--client-timeout must be positive")
+    if allowed is None and most is not None:
+        raise ConfigError("--max-session-memory needs --max-memory where free memory cannot be read")
+    patience = Patience(min(Patience().first, options.client_timeout), options.client_timeout)
+    return (None if allowed is None else Account(allowed, most)), patience
 
 
 def main(argv: Sequence[str] | None = None, engines: Engines | None = None, models: list[Model] | None = None) -> int:
@@ -55,6 +86,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             raise ConfigError(_not_listed(options.roster, options.identity, roster, identity))
         if options.max_sessions < 1 or not 0 < options.timeout < 1e6:
             raise ConfigError("--max-sessions and --timeout must be positive")
+        account, patience = limits(options)
         context = new_context()
         stack.callback(end_context, context)
         doorkeeper = stack.enter_context(Doorkeeper(context))
@@ -69,6 +101,8 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             advertised=options.advertise or options.host,
             settings=LinkSettings(timeout=options.timeout),
             engines=engines if engines is not None else load_engines(),
+            account=account,
+            patience=patience,
         )
         served = models if models is not None else load_models(options.model)
         node = Node(around, served, options.max_sessions)
