@@ -4,6 +4,7 @@
 | --- | --- |
 | session, role, peer_id, peers | its seat |
 | model, manifest_hash, protocol, version | what it ran (its word: a signature proves who says so, not which code ran) |
+| quotes | what it was seated for: hashes of the three signed quotes, in role order |
 | prompt_tokens, steps | how much: tokens of the first step, and steps of the model |
 | rounds, online_bytes, offline_bytes | what it cost: rounds, bytes sent to its partner, bytes from the dealer |
 | transcript | SHA-256 over everything that was opened, in order: both peers must have the same |
@@ -24,6 +25,7 @@ from .checks import (
     is_peer_id,
     is_peers,
     is_protocol,
+    is_quotes,
     is_session,
     is_tokens,
     is_version,
@@ -54,6 +56,7 @@ class Receipt(Record):
     online_bytes: int
     offline_bytes: int
     transcript: str
+    quotes: tuple[str, str, str]
 
     CONTEXT: ClassVar[str] = "tacit/receipt/1"
     CHECKS: ClassVar[dict[str, Check]] = {
@@ -72,13 +75,19 @@ class Receipt(Record):
         "online_bytes": _COUNT,
         "offline_bytes": _COUNT,
         "transcript": is_hash,
+        "quotes": is_quotes,
     }
+
+    @property
+    def tokens(self) -> int:
+        """What is charged for: the prompt, and a token for every step."""
+        return self.prompt_tokens + self.steps
 
 
 Pair = tuple[Receipt, Receipt]
 SHARED = (
     "session", "peers", "model", "protocol", "manifest_hash", "prompt_tokens", "steps", "rounds", "online_bytes",
-    "transcript",
+    "transcript", "quotes",
 )  # fmt: skip
 
 

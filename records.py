@@ -85,6 +85,17 @@ def distinct(check: Check) -> Check:
     return checked
 
 
+def mapping(key: Check, value: Check, high: int) -> Check:
+    """An object of at most `high` entries."""
+
+    def checked(found: Any) -> dict[Any, Any]:
+        if not isinstance(found, dict) or len(found) > high:
+            raise ValueError(f"is not an object of at most {high} entries: {_shown(found)}")
+        return {key(name): value(item) for name, item in found.items()}
+
+    return checked
+
+
 def record(cls: type[Record]) -> Check:
     def check(value: Any) -> Record:
         return value if isinstance(value, cls) else cls._from_object(value)

@@ -22,7 +22,7 @@ from .errors import IdentityError, PeerError
 from .records import Check, Record, bytes_of, constant, distinct, integer, many, record
 from .signed import Signed
 
-MAX_LINKS = 16  # of a chain; whoever pinned an id from before that has to pin again
+MAX_LINKS = 8  # of a chain; whoever pinned an id from before that has to pin again
 
 is_time = integer(0, 1 << 40)  # whole seconds since the epoch
 

@@ -10,6 +10,8 @@
 | SessionReply   | coordinator -> client     | answer to POST /v1/sessions    | three peers  |
 | PeerStatus     | peer -> coordinator       | mesh "status"                  | - (mesh key) |
 
+A `quotes.Quote`, signed by its peer, travels in PeerStatus and SessionReply; what was signed about a session names the three
+quotes it was seated for by their hashes, in role order.
 A record is one JSON object with exactly its fields; the forms of ids, keys and names are in `checks`.
 A signature covers the exact bytes that arrived, never a re-encoding; each signed record names its `context`, so that a
 signature made for one purpose is worthless for another.
@@ -21,6 +23,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .checks import (
+    is_amount,
+    is_currency,
     is_curve_key,
     is_endpoint,
     is_hash,
@@ -30,20 +34,25 @@ from .checks import (
     is_peer_id,
     is_peers,
     is_protocol,
+    is_quotes,
     is_role,
     is_session,
+    is_time,
     is_tokens,
     is_version,
     short_id,
 )
 from .errors import IdentityError, PeerError
 from .members import Members
-from .records import Check, Record, constant, distinct, integer, many, maybe, plain_summary, record
+from .quotes import Price
+from .records import Check, Record, constant, distinct, integer, many, mapping, maybe, plain_summary, record
 from .signed import Signed
 
 ROLE_NAMES = ("compute peer 0", "compute peer 1", "dealer", "client")
 DEALER, CLIENT = 2, 3
 MAX_CHOICES = 64  # operators or peers that a request may name
+MAX_ROUND_TRIPS = 256  # peers that a status tells the distance of
+MAX_ROUND_TRIP_US = 10_000_000
 
 _ASKED: dict[str, Check] = {
     "session": is_session,
@@ -60,6 +69,7 @@ class SessionRequest(Record):
     """A client asks the coordinator for three peers. It tells sizes and a model, never text.
 
     `operators`: the only ones it accepts, any if empty. `without`: peer ids it does not want, since they failed it.
+    `max_price` in `currency`: the most it pays for a million tokens, in millionths; no maximum if `currency` is empty.
     """
 
     session: str
@@ -70,17 +80,26 @@ class SessionRequest(Record):
     max_new_tokens: int
     operators: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    max_price: int = 0
+    currency: str = ""
 
     CHECKS: ClassVar[dict[str, Check]] = {
         **_ASKED,
         "operators": distinct(many(is_name, 0, MAX_CHOICES)),
         "without": distinct(many(is_peer_id, 0, MAX_CHOICES)),
+        "max_price": is_amount,
+        "currency": maybe(is_currency),
     }
+
+    @property
+    def most(self) -> Price | None:
+        """The most it pays; None: anything."""
+        return Price(self.max_price, self.currency) if self.currency else None
 
 
 @dataclass(frozen=True)
 class Offer(Record):
-    """The coordinator proposes a seat in a session: `role` among `peers` (ids in role order)."""
+    """The coordinator proposes a seat in a session: `role` among `peers` (ids in role order), for what they quoted."""
 
     session: str
     role: int
@@ -90,8 +109,9 @@ class Offer(Record):
     client_key: str
     prompt_tokens: int
     max_new_tokens: int
+    quotes: tuple[str, str, str]
 
-    CHECKS: ClassVar[dict[str, Check]] = {**_ASKED, "role": is_role, "peers": is_peers}
+    CHECKS: ClassVar[dict[str, Check]] = {**_ASKED, "role": is_role, "peers": is_peers, "quotes": is_quotes}
 
 
 @dataclass(frozen=True)
@@ -165,6 +185,7 @@ class Statement(Record):
     client_key: str
     prompt_tokens: int
     max_new_tokens: int
+    quotes: tuple[str, str, str]
 
     CONTEXT: ClassVar[str] = "tacit/statement/1"
     CHECKS: ClassVar[dict[str, Check]] = {
@@ -180,12 +201,17 @@ class Statement(Record):
 
 @dataclass(frozen=True)
 class SessionReply(Record):
-    """What the client gets back: the three peers' signed statements, in role order."""
+    """What the client gets back: the three peers' signed statements and quotes, in role order."""
 
     session: str
     statements: tuple[Signed, Signed, Signed]
+    quotes: tuple[Signed, Signed, Signed]
 
-    CHECKS: ClassVar[dict[str, Check]] = {"session": is_session, "statements": many(record(Signed), 3, 3)}
+    CHECKS: ClassVar[dict[str, Check]] = {
+        "session": is_session,
+        "statements": many(record(Signed), 3, 3),
+        "quotes": many(record(Signed), 3, 3),
+    }
 
 
 @dataclass(frozen=True)
@@ -201,13 +227,22 @@ class ModelOffer(Record):
 
 @dataclass(frozen=True)
 class PeerStatus(Record):
-    """What a peer says of itself when the coordinator asks."""
+    """What a peer says of itself when the coordinator asks.
+
+    `quote`: its signed `quotes.Quote`. `round_trips`: microseconds to other peers, by peer id, without those that are
+    silent. `clock`: seconds since the epoch. `load`: of the last minute, per core, in thousandths. `memory`: bytes.
+    """
 
     peer_id: str
     version: str
     models: tuple[ModelOffer, ...]
     sessions: int
     max_sessions: int
+    quote: Signed
+    round_trips: dict[str, int]
+    clock: int
+    load: int
+    memory: int
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "peer_id": is_peer_id,
@@ -215,6 +250,11 @@ class PeerStatus(Record):
         "models": many(record(ModelOffer), 0, 256),
         "sessions": integer(0, 1 << 20),
         "max_sessions": integer(0, 1 << 20),
+        "quote": record(Signed),
+        "round_trips": mapping(is_peer_id, integer(0, MAX_ROUND_TRIP_US), MAX_ROUND_TRIPS),
+        "clock": is_time,
+        "load": integer(0, 1 << 20),
+        "memory": integer(0, 1 << 53),
     }
 
 

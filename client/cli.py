@@ -24,6 +24,26 @@ app = typer.Typer(
 )
 identity_app = typer.Typer(no_args_is_help=True, help="Make and show the identity of a peer or coordinator.")
 app.add_typer(identity_app, name="identity")
+config_app = typer.Typer(help="Show the settings that hold, and where each comes from.")
+app.add_typer(config_app, name="config")
+peers_app = typer.Typer(no_args_is_help=True, help="Pin the peers you trust, by their ids; nobody else gets a prompt.")
+app.add_typer(peers_app, name="peers")
+
+Meant = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="A cluster.json or cluster.toml, a name in config.toml, or a coordinator's address. Default: the one that is "
+        "set, else the one that runs on this machine.",
+    ),
+]
+FirstUse = Annotated[
+    bool,
+    typer.Option(
+        "--trust-on-first-use",
+        help="Where no peer is pinned yet, pin all that the coordinator shows now, at its word; later changes are refused.",
+    ),
+]
 
 
 def main() -> None:
@@ -85,7 +105,7 @@ def ask(
     model: Annotated[
         str | None, typer.Option(help="Which model, if the cluster serves several; or the one to start a cluster with.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after this many tokens.")] = 128,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Stop after this many tokens. Default: 128")] = None,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 takes the most likely token each time; 1 samples as the model says.")
     ] = 0.0,
@@ -103,28 +123,33 @@ def ask(
             help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine."
         ),
     ] = "pair",
-    cluster: Annotated[
-        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
-    ] = None,
+    cluster: Meant = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of streaming text.")] = False,
     operator: Annotated[
         list[str] | None,
         typer.Option(help="Accept peers of this operator only; give it again for more (three needed)."),
     ] = None,
     max_resumes: Annotated[
-        int, typer.Option(min=0, max=3, help="Go on with other peers this often when one is lost.")
-    ] = 3,
+        int | None, typer.Option(min=0, max=3, help="Go on with other peers this often when one is lost. Default: 3")
+    ] = None,
     any_operator: Annotated[
         bool,
         typer.Option("--any-operator", help="Go on with peers of other operators than the answer began with, too."),
     ] = False,
-    receipt: Annotated[bool, typer.Option(help="Keep what the peers sign (see: tacit receipts).")] = True,
+    max_price: Annotated[
+        str | None, typer.Option(help="The most that a million tokens may cost, as in '3 EUR'. Default: any price")
+    ] = None,
+    receipt: Annotated[
+        bool | None,
+        typer.Option("--receipt/--no-receipt", help="Keep what the peers sign (see: tacit receipts). Default: yes"),
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one step may take. Default: 60")] = None,
+    trust_on_first_use: FirstUse = False,
 ) -> None:
     """Ask a running cluster, privately; without one, start a cluster for this question."""
     if protocol not in ("pair", "plain"):
         raise typer.BadParameter(f"{protocol!r} is not a protocol; choose pair or plain", param_hint="--protocol")
     from .commands import run_ask
-    from .policy import Policy
 
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
@@ -135,9 +160,23 @@ def ask(
         "stop": tuple(stop or ()),
     }
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if prompt == "-" else prompt
-    policy = Policy(frozenset(operator) if operator else None, max_resumes, same_operators=not any_operator)
-    rules: dict[str, Any] = {"policy": policy, "keep_receipts": receipt}
-    run_ask(text, model=model, protocol=protocol, cluster=cluster, as_json=json_, settings=settings, rules=rules)
+    policy: dict[str, Any] = {
+        "operators": operator,
+        "max_resumes": max_resumes,
+        "same_operators": not any_operator,
+        "max_price": max_price,
+    }
+    rules: dict[str, Any] = {"keep_receipts": receipt, "timeout": timeout, "trust_on_first_use": trust_on_first_use}
+    run_ask(
+        text,
+        model=model,
+        protocol=protocol,
+        cluster=cluster,
+        as_json=json_,
+        settings=settings,
+        policy=policy,
+        rules=rules,
+    )
 
 
 @app.command()
@@ -151,22 +190,19 @@ def check(
 
 
 @app.command()
-def status(
-    cluster: Annotated[
-        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
-    ] = None,
-) -> None:
+def status(cluster: Meant = None, trust_on_first_use: FirstUse = False) -> None:
     """Show the peers, sessions and models of a cluster."""
     from .commands import run_status
 
-    run_status(cluster)
+    run_status(cluster, trust_on_first_use)
 
 
 @app.command()
 def receipts(
     last: Annotated[int, typer.Option(min=1, help="Show this many, the newest.")] = 20,
     cluster: Annotated[
-        Path | None, typer.Option(help="A cluster.json: check that it pins the peers that signed.")
+        str | None,
+        typer.Option(help="A cluster, named as elsewhere: check that the peers that signed are pinned for it."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
@@ -174,6 +210,18 @@ def receipts(
     from .ledger import run_receipts
 
     run_receipts(last=last, cluster=cluster, as_json=json_)
+
+
+@app.command()
+def verify(
+    cluster: Meant = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    trust_on_first_use: FirstUse = False,
+) -> None:
+    """Ask every pinned peer to sign, now, who it is and what it runs; exit status 1 if anything is not as it should be."""
+    from .audited import run_verify
+
+    run_verify(cluster=cluster, as_json=json_, trust_on_first_use=trust_on_first_use)
 
 
 @app.command()
@@ -191,6 +239,9 @@ def peer(
     client_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds that a client may take between two tokens.")
     ] = 120.0,
+    price_compute: Annotated[str, typer.Option(help="For a million tokens as a compute peer.")] = "0",
+    price_dealer: Annotated[str, typer.Option(help="For a million tokens as the dealer.")] = "0",
+    currency: Annotated[str, typer.Option(help="Of both prices: three capital letters.")] = "EUR",
 ) -> None:
     """Run one peer of a cluster, in the foreground."""
     from .commands import run_server
@@ -199,6 +250,7 @@ def peer(
     arguments += ["--max-sessions", str(max_sessions), "--client-timeout", str(client_timeout)]
     for option, value in (("--max-memory", max_memory), ("--max-session-memory", max_session_memory)):
         arguments += [option, value] if value is not None else []
+    arguments += ["--price-compute", price_compute, "--price-dealer", price_dealer, "--currency", currency]
     if advertise is not None:
         arguments += ["--advertise", advertise]
     for one in model:
@@ -212,12 +264,80 @@ def coordinator(
     roster: Annotated[Path, typer.Option(help="The cluster.json that lists the peers.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 7440,
+    state: Annotated[Path | None, typer.Option(help="File for what outlives it; default: beside the identity.")] = None,
 ) -> None:
     """Run the coordinator of a cluster, in the foreground."""
     from .commands import run_server
 
     arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host, "--port", str(port)]
+    if state is not None:
+        arguments += ["--state", str(state)]
     run_server("coordinator", arguments)
+
+
+@config_app.callback(invoke_without_command=True)
+def config(
+    context: typer.Context,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the settings that hold, and where each comes from (flag, then TACIT_* variable, config.toml, default)."""
+    if context.invoked_subcommand is None:
+        from .configured import run_config
+
+        run_config(as_json=json_)
+
+
+@config_app.command("path")
+def config_path_() -> None:
+    """Show where config.toml is, or would be."""
+    from .config import config_path
+
+    print(config_path())
+
+
+@peers_app.command("pin")
+def peers_pin(
+    peer_id: Annotated[list[str] | None, typer.Argument(help="Ids, as their operators tell them.")] = None,
+    operator: Annotated[str, typer.Option(help="Who runs them. Your word counts, not theirs.")] = "",
+    name: Annotated[str, typer.Option(help="What to call the peer; default: what it calls itself.")] = "",
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Pin all peers of this cluster.toml or cluster.json instead.")
+    ] = None,
+    cluster: Meant = None,
+) -> None:
+    """Pin peers: from now on they, and only they, may get your prompts of this cluster."""
+    if (from_ is None) != bool(peer_id) or bool(operator) != bool(peer_id):
+        raise typer.BadParameter("give ids and their --operator, or a file", param_hint="PEER_ID, --from")
+    if name and len(peer_id or ()) != 1:
+        raise typer.BadParameter("is for one peer at a time", param_hint="--name")
+    from .peering import pin, pin_from
+
+    if from_ is not None:
+        pin_from(from_, cluster=cluster)
+    else:
+        pin(peer_id or [], operator=operator, name=name, cluster=cluster)
+
+
+@peers_app.command("list")
+def peers_list(
+    cluster: Meant = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show which peers are pinned, and which are there without being pinned."""
+    from .peering import show
+
+    show(cluster=cluster, as_json=json_)
+
+
+@peers_app.command("forget")
+def peers_forget(
+    who: Annotated[list[str], typer.Argument(help="Names or ids of pinned peers; 8 characters of an id are enough.")],
+    cluster: Meant = None,
+) -> None:
+    """Unpin peers."""
+    from .peering import forget
+
+    forget(who, cluster=cluster)
 
 
 @identity_app.command("new")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import zmq
 
+from ..errors import IdentityError
 from ..members import Pinned
+from ..quotes import Price, Quotes
 from ..transport import CurveKeys, LinkSettings, dial_peers
 from ..wire import SessionRequest
 from .directory import Directory
@@ -16,16 +19,19 @@ from .generation import ModelFacts
 from .policy import check_choice
 from .receipts import Auditor, Book
 from .session import PrivateSession
-from .verify import Seats, check_seats
+from .strangers import Strangers
+from .verify import Seats, check_quotes, check_seats
 
 
 @dataclass(frozen=True, slots=True)
 class Seated:
-    """Three checked peers that wait for this client, which has told them nothing yet."""
+    """Three checked peers that wait for this client, which has told them nothing yet; what they quoted, and its price."""
 
     session: bytes
     keys: CurveKeys
     seats: Seats
+    quotes: Quotes
+    price: Price
 
 
 class Opener:
@@ -39,14 +45,18 @@ class Opener:
         model: ModelFacts,
         timeout: float,
         book: Book | None = None,
+        most: Price | None = None,
     ) -> None:
-        """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case."""
+        """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case. `most`: what
+        any committee, the first or a later one, may cost."""
         self.pinned = pinned
         self._context = context
         self._directory = directory
         self._model = model
         self._timeout = timeout
         self._book = book
+        self._most = most
+        self._strangers = Strangers(directory, pinned)
 
     def seat(
         self,
@@ -60,6 +70,7 @@ class Opener:
         Raises RefusedError or UsageError (the coordinator has none), NetworkError (no coordinator), IdentityError or
         PeerError (what it proposed is not as it should be).
         """
+        without = self._strangers.ruled_out(without)
         keys = CurveKeys.fresh()
         request = SessionRequest(
             session=secrets.token_hex(16),
@@ -70,10 +81,17 @@ class Opener:
             max_new_tokens=max_new_tokens,
             operators=tuple(sorted(operators)),
             without=tuple(sorted(without)),
+            max_price=self._most.amount if self._most else 0,
+            currency=self._most.currency if self._most else "",
         )
-        seats = check_seats(request, self._directory.open_session(request), self.pinned, self._model.manifest_hash)
+        reply = self._directory.open_session(request)
+        try:
+            seats = check_seats(request, reply, self.pinned, self._model.manifest_hash)
+        except IdentityError as error:
+            raise self._strangers.explained(error, reply) from None
         check_choice(seats, self.pinned, operators, without)
-        return Seated(bytes.fromhex(request.session), keys, seats)
+        price = check_quotes(request, reply, seats, self.pinned, time.time())
+        return Seated(bytes.fromhex(request.session), keys, seats, reply.quotes, price)
 
     def dial(self, seated: Seated) -> PrivateSession:
         """Open the links to both compute peers. Raises PeerLost, PeerError or NetworkError naming the peer."""
@@ -86,7 +104,8 @@ class Opener:
             vocab=self._model.vocab,
             layers=self._model.layers,
             timeout=self._timeout,
-            auditor=Auditor(seated.seats, self.pinned, self._book),
+            auditor=Auditor(seated.seats, seated.quotes, self.pinned, self._book),
+            price=seated.price,
         )
 
     def names(self, seated: Seated) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..quotes import Charge
 from ..receipts import Receipt
 from .results import Completion, FinishReason, Piece, Resume, Timings, TokenLogprob, Traffic, Usage
 from .sampling import Sampler, Sampling
@@ -52,6 +53,10 @@ class Runner(Protocol):
     @property
     def receipts(self) -> Sequence[Receipt]:
         """What the compute peers signed; there once the runner has finished."""
+
+    @property
+    def charge(self) -> Charge | None:
+        """What the session that gave the last token costs; None where nobody is paid."""
 
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         """Logits after these tokens; at most `ahead` more steps of one token will follow."""
@@ -218,7 +223,7 @@ class Generation:
             model=self.model.name,
             protocol=self.model.protocol,
             finish_reason=reason,
-            usage=Usage(len(self._prompt), len(self._token_ids)),
+            usage=Usage.of(len(self._prompt), len(self._token_ids), runner.charge),
             timings=Timings(
                 first_token_ms=1e3 * self._seconds[0],
                 per_token_ms=1e3 * sum(seconds) / steps,

@@ -5,25 +5,36 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from ..errors import PeerError
-from ..members import Pinned, Roster
+from ..members import Pinned
+from .config import Config
 from .receipts import Book, Kept
+from .resolve import need
 
 _WIDE = 160  # what a pipe or file takes, so that nothing is cut off there
 
 
-def run_receipts(*, last: int, cluster: Path | None, as_json: bool) -> None:
+def run_receipts(*, last: int, cluster: str | None, as_json: bool) -> None:
     """The newest `last` receipts. Raises PeerError, after showing all, if one of them is not in order."""
-    pinned = Roster.load(cluster) if cluster is not None else None
+    pinned = need(cluster, Config.load()).pinned() if cluster is not None else None
     kept = list(Book().read())[-last:]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     table = Table(
-        "ended", "session", "model", "compute peers", "dealer", "tokens", "rounds", "online", "transcript", "verdict"
+        "ended",
+        "session",
+        "model",
+        "compute peers",
+        "dealer",
+        "tokens",
+        "rounds",
+        "online",
+        "cost",
+        "transcript",
+        "verdict",
     )
     bad: PeerError | None = None
     for one in kept:
@@ -43,16 +54,19 @@ def run_receipts(*, last: int, cluster: Path | None, as_json: bool) -> None:
 
 
 def _row(one: Kept, pinned: Pinned | None) -> dict[str, str | int]:
-    first, second = one.verified(pinned)
+    first, second = pair = one.verified(pinned)
+    charge = one.charge(pair)
     return {
         "ended": _when(one),
         "session": first.session[:8],
         "model": first.model,
         "compute peers": f"{one.names[0]}, {one.names[1]}",
         "dealer": one.names[2],
-        "tokens": first.prompt_tokens + max(0, first.steps - 1),
+        "tokens": charge.tokens,
         "rounds": first.rounds,
         "online": first.online_bytes + second.online_bytes,
+        "price": str(charge.price),
+        "cost": f"{charge.cost} {charge.price.currency}",
         "transcript": first.transcript[:16],
         "verdict": "good" if pinned is None else "good, peers pinned",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..quotes import Charge
 from ..receipts import Receipt
 from . import tokens
 from .extras import need_peer_extra
@@ -21,6 +22,7 @@ class PlainRunner:
     peers: tuple[str, ...] = ()
     resumes: tuple[Resume, ...] = ()
     receipts: tuple[Receipt, ...] = ()
+    charge: Charge | None = None
 
     def __init__(self, spec: Any, weights: Any) -> None:
         from ..protocols.plain import Plain

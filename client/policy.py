@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..checks import is_name
 from ..errors import IdentityError, UsageError
 from ..members import Pinned
+from ..quotes import Price
 from ..wire import MAX_CHOICES, Statement
 
 MAX_RESUMES = 3
@@ -25,10 +26,13 @@ class Policy:
     operators: frozenset[str] | None = None  # the only ones allowed; None: any of the pinned roster
     max_resumes: int = MAX_RESUMES  # of one answer
     same_operators: bool = True  # resume on the operators that the answer began with (one's own cluster: on any peer)
+    max_price: str | None = None  # of a committee, for a million tokens, as in "3 EUR"; None: any
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_resumes <= MAX_RESUMES:
             raise UsageError(f"max_resumes is {self.max_resumes}; it must be from 0 to {MAX_RESUMES}")
+        if self.max_price is not None:
+            Price.parse(self.max_price)
         if self.operators is None:
             return
         if len(self.operators) > MAX_CHOICES:
@@ -37,6 +41,11 @@ class Policy:
             object.__setattr__(self, "operators", frozenset(map(is_name, self.operators)))
         except ValueError as error:
             raise UsageError(f"an allowed operator {error}") from None
+
+    @property
+    def most(self) -> Price | None:
+        """`max_price` as a number."""
+        return None if self.max_price is None else Price.parse(self.max_price)
 
     def admitted(self, pinned: Pinned) -> Policy:
         """This policy, if the pinned peers can meet it. Raises UsageError naming an operator not among theirs, or too few."""

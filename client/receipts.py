@@ -17,6 +17,7 @@ from typing import ClassVar
 from ..checks import is_name
 from ..errors import ConfigError, PeerError
 from ..members import Pinned
+from ..quotes import Charge, Quotes, committee_price, quote_hash, read_quote
 from ..receipts import Pair, read_pair
 from ..records import Check, Record, integer, many, record, text
 from ..signed import Signed
@@ -34,12 +35,14 @@ class Kept(Record):
     cluster: str
     names: tuple[str, str, str]
     receipts: tuple[Signed, Signed]
+    quotes: Quotes
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "ended": integer(0, 1 << 40),
         "cluster": is_name,
         "names": many(text(r"[A-Za-z0-9._ ()-]{1,100}", "a peer's name"), 3, 3),
         "receipts": many(record(Signed), 2, 2),
+        "quotes": many(record(Signed), 3, 3),
     }
 
     def verified(self, pinned: Pinned | None = None) -> Pair:
@@ -51,7 +54,20 @@ class Kept(Record):
         for receipt, name in zip(pair, self.names, strict=False):
             if pinned is not None and pinned.member(receipt.peer_id) is None:
                 raise PeerError(name, "is not in the pinned roster")
+        self.charge(pair)
         return pair
+
+    def charge(self, pair: Pair) -> Charge:
+        """What the session cost, by the quotes that both receipts name. Raises IdentityError or PeerError."""
+        found = []
+        for role, (signed, name) in enumerate(zip(self.quotes, self.names, strict=True)):
+            if quote_hash(signed) != pair[0].quotes[role]:
+                raise PeerError(name, "the quote that was kept is not the one in the receipts")
+            found.append(read_quote(signed, pair[0].peers[role], name))
+        price = committee_price((found[0], found[1], found[2]))
+        if price is None:
+            raise PeerError(", ".join(self.names), "the quotes that were kept are of different currencies")
+        return Charge(price, pair[0].tokens)
 
 
 class Book:
@@ -110,8 +126,9 @@ class Seen:
 class Auditor:
     """Checks a session's receipts against its statements and the client's own count; keeps them."""
 
-    def __init__(self, seats: Seats, pinned: Pinned, book: Book | None) -> None:
+    def __init__(self, seats: Seats, quotes: Quotes, pinned: Pinned, book: Book | None) -> None:
         self._seats = seats
+        self._quotes = quotes
         self._pinned = pinned
         self._book = book
 
@@ -134,10 +151,11 @@ class Auditor:
                 "rounds": seen.rounds,
                 "online_bytes": seen.online_bytes[role],
                 "offline_bytes": seen.offline_bytes[role],
+                "quotes": seat.quotes,
             }
             for field, value in expected.items():
                 if getattr(receipt, field) != value:
                     raise PeerError(names[role], f"signed a receipt with another {field} than the session had")
         if self._book is not None:
-            self._book.add(Kept(int(time.time()), self._pinned.cluster, names, signed))
+            self._book.add(Kept(int(time.time()), self._pinned.cluster, names, signed, self._quotes))
         return pair

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..quotes import Charge
 from ..receipts import Receipt
 
 FinishReason = Literal["stop", "length"]
@@ -38,8 +39,23 @@ class Piece(str):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """Tokens, and what they cost by the peers' quotes, as exact decimal text; None in the clear.
+
+    Charged for are the tokens of the prompt and one for each step of the model, which the end of the text takes too. After
+    a resume that is the last committee's work alone, to which the tokens so far were a prompt.
+    """
+
     prompt_tokens: int
     completion_tokens: int
+    currency: str | None = None
+    price_per_million: str | None = None
+    cost: str | None = None
+
+    @classmethod
+    def of(cls, prompt_tokens: int, completion_tokens: int, charge: Charge | None) -> Usage:
+        if charge is None:
+            return cls(prompt_tokens, completion_tokens)
+        return cls(prompt_tokens, completion_tokens, charge.price.currency, charge.price.decimal, charge.cost)
 
 
 @dataclass(frozen=True, slots=True)

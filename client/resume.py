@@ -9,7 +9,8 @@
 | the coordinator proposes somebody it must not | IdentityError at once, nothing is sent |
 
 Nothing is carried over but the tokens: session id, CURVE keys and token keys are fresh, because a peer may come back in
-another role. The sampler lives with the answer, so the text is what an undisturbed session would have given.
+another role. The most that the client pays holds for every committee. The sampler lives with the answer, so the text is
+what an undisturbed session would have given.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..errors import IdentityError, NetworkError, PeerError, PeerLost, RefusedError, TacitError
+from ..quotes import Charge
 from ..receipts import Receipt
 from .connect import Opener, Seated
 from .generation import Step
@@ -66,6 +68,11 @@ class ResumingSession:
     @property
     def peers(self) -> tuple[str, ...]:
         return self._opener.names(self._seated)
+
+    @property
+    def charge(self) -> Charge | None:
+        """Of the session that gave the last token: for one that broke nobody signed anything, so nothing is owed."""
+        return None if self._session is None else self._session.charge
 
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         """Logits after these tokens, from whichever committee can give them. Raises the loss that could not be mended."""

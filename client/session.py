@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import NetworkError, PeerError
 from ..kernels.dpf.keygen import one_hot_keys, tree_keys
+from ..quotes import Charge, Price
 from ..receipts import Receipt
 from ..signed import Signed
 from ..transport import Circle, Link
@@ -56,10 +57,12 @@ class PrivateSession:
         layers: int,
         timeout: float,
         auditor: Auditor | None = None,
+        price: Price | None = None,
     ) -> None:
         """`session` is the id of 16 bytes that links and statements carry, `peers` names them in role order.
 
-        `timeout` is for each step, in seconds. With an `auditor`, the peers owe receipts at the end.
+        `timeout` is for each step, in seconds. With an `auditor`, the peers owe receipts at the end. `price`: what the
+        peers quoted together.
         """
         self.peers = peers
         self._circle = circle
@@ -69,6 +72,8 @@ class PrivateSession:
         self._timeout = timeout
         self._tree_keys = tree_keys(session)
         self._step = 0
+        self._prompt_tokens = 0
+        self._price = price
         self._auditor = auditor
         self._costs: tuple[list[StepCost], list[StepCost]] = ([], [])
         self.receipts: tuple[Receipt, ...] = ()
@@ -82,12 +87,19 @@ class PrivateSession:
         first, second = (self._receive(link) for link in self._links)
         if first.scale != second.scale:
             raise self._wrong(self._links[1], "gave its logits another scale than its partner")
+        if self._step == 0:
+            self._prompt_tokens = len(tokens)
         self._step += 1
         for costs, share in zip(self._costs, (first, second), strict=True):
             costs.append(share.cost)
         # Shares add up in the ring of 32 bits; the sum is a signed fixed-point number.
         logits = np.ldexp((first.words + second.words).view(np.int32).astype(np.float64), -first.scale)
         return Step(logits, _together(first.cost, second.cost, self._client_bytes() - before))
+
+    @property
+    def charge(self) -> Charge | None:
+        """For the tokens so far; None if nobody quoted anything."""
+        return Charge(self._price, self._prompt_tokens + self._step) if self._price else None
 
     def finish(self) -> None:
         """Say "end", take the peers' final account and their receipts, close.

@@ -8,12 +8,15 @@
 | GET /v1/models/NAME/manifest   | the manifest's exact bytes                                          |
 | GET /v1/models/NAME/tokenizer  | tokenizer.json, exact bytes                                         |
 | POST /v1/sessions              | SessionRequest -> SessionReply (see tacit.wire)                     |
+| GET /v1/peers                  | who may be pinned: [{peer_id, name, operator, live, …, quote}]      |
+| POST /v1/peers/ID/PROTOCOL     | a question of the mesh passed on to a peer, if PROTOCOL is RELAYED  |
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -27,16 +30,21 @@ from ..errors import NetworkError, PeerError, RefusedError, TacitError, UsageErr
 from ..members import Members
 from ..records import error_to_json
 from ..wire import SessionRequest
+from .describe import describe, describe_peers
 from .registry import Registry
+from .relay import MAX_QUESTION, Relay
 from .sessions import Sessions
 
 log = logging.getLogger("tacit.coordinator.http")
 
 MAX_REQUEST = 64 << 10
+RELAYED: tuple[str, ...] = ()
+"""Mesh protocols whose questions clients may have passed on: small ones, whose answers the peers sign."""
 
 
-def make_app(members: Members, registry: Registry, sessions: Sessions) -> FastAPI:
+def make_app(members: Members, registry: Registry, sessions: Sessions, relayed: Collection[str] = RELAYED) -> FastAPI:
     """The application over a running registry."""
+    relay = Relay(registry, relayed)
     app = FastAPI(title="Tacit coordinator", version=__version__, docs_url=None, redoc_url=None)
     started = time.time()
 
@@ -79,71 +87,43 @@ def make_app(members: Members, registry: Registry, sessions: Sessions) -> FastAP
 
     @app.post("/v1/sessions", openapi_extra={"requestBody": _session_schema()})
     async def open_session(request: Request) -> Response:
-        raw = bytearray()
-        async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > MAX_REQUEST:
-                raise UsageError(f"the request is longer than {MAX_REQUEST} bytes")
         try:
-            asked = SessionRequest.from_bytes(bytes(raw), "client")
+            asked = SessionRequest.from_bytes(await _body(request, MAX_REQUEST), "client")
         except PeerError as error:
             raise UsageError(error.reason) from None
         reply = await run_in_threadpool(sessions.open, asked)
         return Response(reply.to_bytes(), media_type="application/json")
 
+    @app.get("/v1/peers")
+    def peers() -> list[dict[str, Any]]:
+        return describe_peers(members, registry)
+
+    @app.post("/v1/peers/{peer_id}/{protocol}")
+    async def pass_on(peer_id: str, protocol: str, request: Request) -> Response:
+        relay.check(peer_id, protocol)
+        question = await _body(request, MAX_QUESTION)
+        answer = await run_in_threadpool(relay.ask, peer_id, protocol, question)
+        return Response(answer, media_type="application/octet-stream")
+
     return app
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > limit:
+            raise UsageError(f"the request is longer than {limit} bytes")
+    return bytes(raw)
 
 
 def http_status(error: TacitError) -> int:
     """The HTTP status for an error of the tree."""
     if isinstance(error, UsageError):
-        return 404 if str(error).startswith("unknown model") else 400
+        return 404 if str(error).startswith(("unknown model", "unknown peer", "unknown protocol")) else 400
     if isinstance(error, RefusedError | NetworkError):
         return 503
     return 502
-
-
-def describe(members: Members, registry: Registry, sessions: Sessions, started: float) -> dict[str, Any]:
-    """The status as JSON: who is there, what is served, which sessions were seated lately and in which roles."""
-    live = {one.member.peer_id: one for one in registry.live()}
-    peers = []
-    for member in members.members:
-        found = live.get(member.peer_id)
-        peers.append(
-            {
-                "name": member.name,
-                "peer_id": member.peer_id,
-                "operator": member.operator,
-                "live": found is not None,
-                "reason": None if found else registry.silence(member.peer_id),
-                "latency_ms": round(1000 * found.latency, 2) if found else None,
-                "sessions": found.status.sessions if found else None,
-                "max_sessions": found.status.max_sessions if found else None,
-                "models": [offer.name for offer in found.status.models] if found else [],
-                "version": found.status.version if found else None,
-            }
-        )
-    now = time.time()
-    return {
-        "cluster": members.cluster,
-        "version": __version__,
-        "uptime_seconds": round(now - started, 1),
-        "peers": peers,
-        "models": [offer.name for offer in registry.models()],
-        "sessions": {
-            "opened": sessions.opened,
-            "refused": sessions.refused,
-            "recent": [
-                {
-                    "session": seating.session,
-                    "model": seating.model,
-                    "roles": dict(zip(("compute 0", "compute 1", "dealer"), seating.peers, strict=True)),
-                    "seconds_ago": round(now - seating.opened, 1),
-                }
-                for seating in reversed(list(sessions.recent))
-            ],
-        },
-    }
 
 
 def _session_schema() -> dict[str, Any]:
@@ -157,6 +137,8 @@ def _session_schema() -> dict[str, Any]:
         "max_new_tokens": {**number, "minimum": 0},
         "operators": {"type": "array", "items": text, "description": "the only ones accepted; any if empty"},
         "without": {"type": "array", "items": text, "description": "ids of peers that failed this client"},
+        "max_price": {**number, "minimum": 0, "description": "the most for a million tokens, in millionths"},
+        "currency": {**text, "description": "of max_price, three capital letters; empty: no maximum"},
     }
     schema = {
         "type": "object",

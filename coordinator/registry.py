@@ -6,17 +6,24 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from ..errors import NetworkError, PeerError, TacitError, UsageError
-from ..members import Member
+from ..errors import ConfigError, NetworkError, PeerError, TacitError, UsageError
+from ..members import Member, Members
 from ..party.mesh import MANIFEST, STATUS, TOKENIZER, Mesh
+from ..quotes import Quote, read_quote
 from ..records import parse_json
 from ..wire import ModelOffer, PeerStatus
+from .store import Store
 
 log = logging.getLogger("tacit.coordinator.registry")
+
+SOONEST = 0.1  # seconds between two questions to a member, whatever clients report of it
+LONGEST_PAUSE = 0.25  # seconds after which members that joined are noticed
+KEEP_EVERY = 30.0  # seconds between two times that a member's status is put into the store
+MAX_REASONS = 4096  # members that left, and why they were silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class Live:
     status: PeerStatus
     seen: float  # time.monotonic() of its last answer
     latency: float  # seconds the answer took
+    quote: Quote  # checked to be its own
+    skew: float = 0.0  # seconds that its clock is ahead of ours, to about one
     promised: int = 0  # seats given to it since it was asked
 
     @property
@@ -45,8 +54,20 @@ class Live:
 class Registry:
     """Polls in the background from `start` to `close`. Times in seconds."""
 
-    def __init__(self, mesh: Mesh, *, interval: float = 0.5, retry: float = 0.1, patience: float = 1.0) -> None:
-        """`interval` between questions to a live member, `retry` to a silent one; an answer may take `patience`."""
+    def __init__(
+        self,
+        mesh: Mesh,
+        store: Store | None = None,
+        *,
+        interval: float = 0.5,
+        retry: float = 0.1,
+        patience: float = 1.0,
+    ) -> None:
+        """`store`: where it remembers who failed; in memory if left out.
+
+        `interval` between questions to a live member, `retry` to a silent one; an answer may take `patience`.
+        """
+        self.store = store or Store()
         self._mesh = mesh
         self._interval = interval
         self._retry = retry
@@ -55,9 +76,13 @@ class Registry:
         self._reasons: dict[str, str] = {}
         self._promises: dict[str, list[float]] = {}  # peer id -> when it was given a seat that its status lacks
         self._due: dict[str, float] = {}  # peer id -> when to ask it; infinite while it is being asked
+        self._asked: dict[str, float] = {}  # peer id -> when it was asked the last time
+        self._kept: dict[str, float] = {}  # peer id -> when its status was last put into the store
         self._lock = threading.Lock()
+        self._answered = threading.Condition(self._lock)
         self._documents: dict[tuple[str, str], bytes] = {}
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="registry")
         self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
 
@@ -66,9 +91,19 @@ class Registry:
 
     def close(self) -> None:
         self._stop.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(1.0)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def members(self) -> Members:
+        """Whom the mesh knows just now."""
+        return self._mesh.members
+
+    def request(self, peer_id: str, protocol: str, question: bytes, timeout: float) -> bytes:
+        """A question of the mesh; see `Mesh.request`."""
+        return self._mesh.request(peer_id, protocol, question, timeout)
 
     # What is known ---------------------------------------------------------------------------------------------------
 
@@ -94,12 +129,17 @@ class Registry:
                 self._promises[peer_id].pop()
 
     def suspect(self, peer_ids: Collection[str]) -> None:
-        """Somebody says that these members failed: ask them now. They stay live unless they do not answer."""
-        for peer_id in peer_ids:
-            with self._lock:
-                known = peer_id in self._live and self._due.get(peer_id) != float("inf")
-                if known:
-                    self._due[peer_id] = 0.0
+        """Somebody says that these members failed: ask them soon. They stay live unless they do not answer."""
+        with self._lock:
+            for peer_id in peer_ids:
+                if peer_id in self._live:
+                    self._hasten(peer_id)
+
+    def _hasten(self, peer_id: str) -> None:
+        """Ask it as soon as that may be: at most every SOONEST, whoever wants it."""
+        if self._due.get(peer_id, float("inf")) != float("inf"):  # else a question is on its way, or it has left
+            self._due[peer_id] = min(self._due[peer_id], self._asked.get(peer_id, 0.0) + SOONEST)
+            self._wake.set()
 
     def silence(self, peer_id: str) -> str:
         """Why a member is not live."""
@@ -111,8 +151,8 @@ class Registry:
         with self._lock:
             self._live.pop(peer_id, None)
             self._reasons[peer_id] = reason
-            if self._due.get(peer_id) != float("inf"):  # a question is on its way
-                self._due[peer_id] = 0.0
+            self._hasten(peer_id)
+        self._note(self.store.failed, peer_id, reason)
 
     def models(self) -> list[ModelOffer]:
         """Models that enough live peers serve, one entry for a name: where copies differ, the one most peers hold."""
@@ -181,50 +221,106 @@ class Registry:
         raise problem
 
     def refresh(self) -> None:
-        """Ask every live member again, now: sessions may have ended since its last answer."""
-        wait([self._pool.submit(self._ask, live.member.peer_id) for live in self.live()], timeout=self._patience)
+        """Wait for a new answer of every live member: sessions may have ended since its last one."""
+        started = time.monotonic()
+        with self._answered:
+            asked = list(self._live)
+            for peer_id in asked:
+                self._hasten(peer_id)
+            self._answered.wait_for(
+                lambda: all(peer_id not in self._live or self._live[peer_id].seen > started for peer_id in asked),
+                timeout=SOONEST + self._patience,
+            )
 
     # Asking ----------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            now = time.monotonic()
-            with self._lock:
-                for member in self._mesh.members.members:
-                    self._due.setdefault(member.peer_id, 0.0)
-                due = [peer_id for peer_id, when in self._due.items() if when <= now]
-                for peer_id in due:
-                    self._due[peer_id] = float("inf")
+        while not self._stop.is_set():
+            self._wake.clear()
+            due, pause = self._turns()
             for peer_id in due:
                 self._pool.submit(self._ask, peer_id)
+            self._wake.wait(pause)
+
+    def _turns(self) -> tuple[list[str], float]:
+        """Whom to ask now, and for how long nobody's turn will come. Members that left are forgotten."""
+        there = {member.peer_id for member in self._mesh.members.members}
+        now = time.monotonic()
+        with self._lock:
+            for peer_id in self._due.keys() - there:
+                for table in (self._due, self._asked, self._kept, self._promises):
+                    table.pop(peer_id, None)
+                if (gone := self._live.pop(peer_id, None)) is not None:
+                    log.info("%s left the cluster", gone.member.display)
+            while len(self._reasons) > MAX_REASONS:
+                self._reasons.pop(next(iter(self._reasons)))
+            for peer_id in there - self._due.keys():
+                self._due[peer_id] = now
+            due = [peer_id for peer_id, when in self._due.items() if when <= now]
+            for peer_id in due:
+                self._due[peer_id] = float("inf")
+                self._asked[peer_id] = now
+            return due, min([LONGEST_PAUSE, *(when - now for when in self._due.values())])
 
     def _ask(self, peer_id: str) -> None:
         member = self._mesh.members.member(peer_id)
-        if member is None:
-            return
         started = time.monotonic()
         pause = self._retry
         try:
+            if member is None:
+                return
             raw = self._mesh.request(peer_id, STATUS, b"", timeout=self._patience)
-            status = PeerStatus.from_bytes(raw, member.display)
-            if status.peer_id != peer_id:
-                raise PeerError(member.display, "reports another peer's status")
-            seen = time.monotonic()
-            with self._lock:
-                self._promises[peer_id] = [when for when in self._promises.get(peer_id, ()) if when > started]
-                if peer_id not in self._live:
-                    log.info("%s is there: %s", member.display, ", ".join(offer.name for offer in status.models))
-                self._live[peer_id] = Live(member, status, seen, seen - started)
+            self._heard(member, PeerStatus.from_bytes(raw, member.display), started)
             pause = self._interval
         except TacitError as error:
             with self._lock:
                 gone = self._live.pop(peer_id, None)
                 self._reasons[peer_id] = str(error)
             if gone is not None and not self._stop.is_set():
-                log.warning("%s is gone: %s", member.display, error)
+                log.warning("%s is gone: %s", gone.member.display, error)
+                self._note(self.store.failed, peer_id, str(error))
         finally:
-            with self._lock:
-                self._due[peer_id] = time.monotonic() + pause
+            with self._answered:
+                if peer_id in self._due:  # else it left meanwhile
+                    self._due[peer_id] = time.monotonic() + pause
+                self._answered.notify_all()
+
+    def _heard(self, member: Member, status: PeerStatus, started: float) -> None:
+        """A member's answer to a question of time `started`. Raises PeerError for one that is not in order."""
+        if status.peer_id != member.peer_id:
+            raise PeerError(member.display, "reports another peer's status")
+        before = self._live.get(member.peer_id)
+        if before is not None and before.status.quote == status.quote:
+            quote = before.quote
+        else:
+            quote = read_quote(status.quote, member.peer_id, member.display)
+        now, seen = time.time(), time.monotonic()
+        if not quote.valid(now):
+            raise PeerError(
+                member.display,
+                f"its quote does not hold now; its clock is {status.clock - now:+.0f} s from the coordinator's",
+            )
+        live = Live(member, status, seen, seen - started, quote, status.clock + 0.5 - now)
+        with self._lock:
+            if member.peer_id not in self._due:
+                return
+            promises = [when for when in self._promises.get(member.peer_id, ()) if when > started]
+            self._promises[member.peer_id] = promises
+            if member.peer_id not in self._live:
+                log.info("%s is there: %s", member.display, ", ".join(offer.name for offer in status.models))
+            self._live[member.peer_id] = live
+            keep = seen - self._kept.get(member.peer_id, -KEEP_EVERY) >= KEEP_EVERY
+            if keep:
+                self._kept[member.peer_id] = seen
+        if keep:
+            self._note(self.store.saw, status)
+
+    def _note(self, write: Callable[..., None], *what: object) -> None:
+        """Into the store; a disk that is full keeps no peer from serving."""
+        try:
+            write(*what)
+        except ConfigError as error:
+            log.error("%s", error)
 
 
 def enough(holders: list[Live], own: bool) -> bool:

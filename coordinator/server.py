@@ -27,6 +27,7 @@ from ..zmqlink import new_context
 from .app import make_app
 from .registry import Registry
 from .sessions import Sessions
+from .store import Store
 
 DEFAULT_PORT = 7440
 
@@ -37,6 +38,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--roster", type=Path, required=True, help="cluster.json: who belongs to the cluster")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (%(default)s)")
+    parser.add_argument("--state", type=Path, help="file for what outlives it (default: beside the identity, .sqlite)")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -50,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         identity, roster = Identity.load(options.identity), Roster.load(options.roster)
         if (roster.coordinator.peer_id, roster.coordinator.mesh_key) != (identity.peer_id, identity.mesh_key):
             raise ConfigError(f"{options.roster}: names another coordinator than {options.identity}")
+        store = Store(options.state or options.identity.with_suffix(".sqlite"))
+        stack.callback(store.close)
         listener = stack.enter_context(listen(options.host, options.port))
         context = new_context()
         stack.callback(end_context, context)
         mesh = RosterMesh(context, None, identity, roster, None)
         stack.callback(mesh.close)
-        registry = Registry(mesh)
+        registry = Registry(mesh, store)
         stack.callback(registry.close)
         registry.start()
         with await_signal() as wait:

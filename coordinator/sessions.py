@@ -5,32 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
-from ..errors import NetworkError, PeerError, PeerLost, RefusedError, TacitError, UsageError
+from ..errors import ConfigError, NetworkError, PeerError, PeerLost, RefusedError, TacitError, UsageError
 from ..members import Member
 from ..party.mesh import OFFER, WITHDRAW, Mesh
+from ..quotes import committee_price, quote_hash
 from ..signed import Signed
 from ..wire import ModelOffer, Offer, SessionReply, SessionRequest
-from .committee import Committee, choose
+from .committee import Committee, Wishes, choose
 from .registry import Registry
+from .store import Seating
 
 log = logging.getLogger("tacit.coordinator.sessions")
 
 ATTEMPTS = 3
 OFFER_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Seating:
-    """A session that was set up, for the status page: no content, no keys."""
-
-    session: str  # shortened
-    model: str
-    peers: tuple[str, str, str]
-    opened: float  # time.time()
 
 
 class Sessions:
@@ -39,32 +30,49 @@ class Sessions:
     def __init__(self, mesh: Mesh, registry: Registry) -> None:
         self._mesh = mesh
         self._registry = registry
-        self._lock = threading.Lock()
+        self._store = registry.store
         self._drawing = threading.Lock()
-        self.recent: deque[Seating] = deque(maxlen=50)
-        self.opened = 0
-        self.refused = 0
 
     def open(self, request: SessionRequest) -> SessionReply:
-        """Three signed statements in role order.
+        """Three signed statements and quotes in role order.
 
         A peer that does not answer or has no room is replaced, if there are others. Raises UsageError (unknown model,
-        too many tokens), RefusedError (not enough peers), PeerError or NetworkError naming the peer that failed.
+        too many tokens), RefusedError (not enough peers, too dear, an id that was used), PeerError or NetworkError naming
+        the peer that failed.
         """
-        self._registry.suspect(request.without)
+        self._heed(request.without)
         offer = self._registry.model(request.model)
         _check_length(request, offer)
-        failed: dict[str, TacitError] = {}
-        try:
+        with self._claimed(request.session):
+            failed: dict[str, TacitError] = {}
             for _ in range(ATTEMPTS):
                 committee = self._committee(request, offer, failed)
                 culprit = self._offer_all(request, committee, failed)
                 if not isinstance(culprit, str):
                     return culprit
             raise next(reversed(failed.values()))
-        except TacitError:
-            with self._lock:
-                self.refused += 1
+
+    def _heed(self, without: Collection[str]) -> None:
+        """What a client says of peers is noted, and looked into; nothing else follows from it."""
+        members = self._mesh.members
+        known = [peer_id for peer_id in without if members.member(peer_id) is not None]
+        self._registry.suspect(known)
+        with _kept():
+            self._store.reported(known)
+
+    @contextmanager
+    def _claimed(self, session: str) -> Iterator[None]:
+        """The id is taken for good if the session is seated."""
+        with _kept():
+            if not self._store.claim(session):
+                short = session[:8]
+                raise RefusedError("coordinator", f"session {short} is there already: each needs an id of its own")
+        try:
+            yield
+        except BaseException:
+            with _kept():
+                self._store.release(session)
+                self._store.refused()
             raise
 
     def _committee(self, request: SessionRequest, offer: ModelOffer, failed: dict[str, TacitError]) -> Committee:
@@ -73,57 +81,66 @@ class Sessions:
         except RefusedError:
             if failed:  # say what is wrong with them rather than that they are missing
                 raise next(reversed(failed.values())) from None
+            if not any(live.free <= 0 for live in self._registry.holders(offer)):
+                raise
         self._registry.refresh()
         return self._drawn(request, offer, failed)
 
     def _drawn(self, request: SessionRequest, offer: ModelOffer, failed: Collection[str]) -> Committee:
+        wishes = Wishes(frozenset({*request.without, *failed}), frozenset(request.operators), request.most)
         with self._drawing:  # clients that come at once must not all be given the same idle peers
-            committee = choose(
-                self._registry.holders(offer), self._mesh.members.own, {*request.without, *failed}, request.operators
-            )
-            for member in committee:
-                self._registry.promise(member.peer_id)
+            committee = choose(self._registry.holders(offer), self._mesh.members.own, wishes)
+            for live in committee:
+                self._registry.promise(live.member.peer_id)
         return committee
 
     def _offer_all(
         self, request: SessionRequest, committee: Committee, failed: dict[str, TacitError]
     ) -> SessionReply | str:
         """The reply, or the id of the peer to do without, whose error is then in `failed`."""
-        ids = (committee[0].peer_id, committee[1].peer_id, committee[2].peer_id)
+        first, second, dealer = members = committee[0].member, committee[1].member, committee[2].member
+        quotes = committee[0].status.quote, committee[1].status.quote, committee[2].status.quote
         signed: list[Signed] = []
-        for role, member in enumerate(committee):
+        for role, member in enumerate(members):
             offer = Offer(
                 session=request.session,
                 role=role,
-                peers=ids,
+                peers=(first.peer_id, second.peer_id, dealer.peer_id),
                 model=request.model,
                 protocol=request.protocol,
                 client_key=request.client_key,
                 prompt_tokens=request.prompt_tokens,
                 max_new_tokens=request.max_new_tokens,
+                quotes=(quote_hash(quotes[0]), quote_hash(quotes[1]), quote_hash(quotes[2])),
             )
             try:
                 raw = self._mesh.request(member.peer_id, OFFER, offer.to_bytes(), timeout=OFFER_SECONDS)
                 signed.append(Signed.from_bytes(raw, member.display))
             except TacitError as error:
-                culprit = self._culprit(error, member, committee)
+                culprit = self._culprit(error, member, members)
                 log.warning("session %s: %s", request.session[:8], error)
                 failed[culprit.peer_id] = error
                 if isinstance(error, NetworkError):
                     self._registry.doubt(culprit.peer_id, str(error))
-                self._withdraw(request.session, committee[: role + 1], culprit)
-                for one in committee:
+                else:
+                    self._registry.suspect([culprit.peer_id])  # what it said of itself is out of date
+                self._withdraw(request.session, members[: role + 1], culprit)
+                for one in members:
                     self._registry.release(one.peer_id)
                 return culprit.peer_id
-        names = (committee[0].display, committee[1].display, committee[2].display)
-        with self._lock:
-            self.opened += 1
-            self.recent.append(Seating(request.session[:8], request.model, names, time.time()))
-        log.info("session %s: %s for %s", request.session[:8], ", ".join(names), request.model)
-        first, second, third = signed
-        return SessionReply(request.session, (first, second, third))
+        self._note(request, committee)
+        return SessionReply(request.session, (signed[0], signed[1], signed[2]), quotes)
 
-    def _culprit(self, error: TacitError, asked: Member, committee: Committee) -> Member:
+    def _note(self, request: SessionRequest, committee: Committee) -> None:
+        names = (committee[0].member.display, committee[1].member.display, committee[2].member.display)
+        price = committee_price((committee[0].quote, committee[1].quote, committee[2].quote))
+        log.info("session %s: %s for %s at %s", request.session[:8], ", ".join(names), request.model, price)
+        try:
+            self._store.seated(Seating(request.session[:8], request.model, names, str(price), time.time()))
+        except ConfigError as error:  # the peers have sat down; the id was claimed before
+            log.error("%s", error)
+
+    def _culprit(self, error: TacitError, asked: Member, committee: tuple[Member, ...]) -> Member:
         """The peer asked, or another one of the committee that it could not reach and names."""
         named = error.peer if isinstance(error, PeerError | PeerLost) else str(error)
         return next((member for member in committee if named.startswith(member.display)), asked)
@@ -136,6 +153,16 @@ class Sessions:
                 self._mesh.request(member.peer_id, WITHDRAW, session.encode("ascii"), timeout=2.0)
             except TacitError as error:
                 log.warning("session %s: could not be withdrawn: %s", session[:8], error)
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """A state that cannot be kept is the coordinator's trouble, and nothing that the client asked wrongly."""
+    try:
+        yield
+    except ConfigError as error:
+        log.error("%s", error)
+        raise RefusedError("coordinator", "cannot keep its state; its log says why") from None
 
 
 def _check_length(request: SessionRequest, offer: ModelOffer) -> None:

@@ -1,13 +1,15 @@
 """The mesh: small authenticated questions and answers between the members of a cluster.
 
 A mesh knows for certain which member asks (`sender` below is a peer id that was proved, never claimed). Nothing bulky
-goes here; shares never do. `roster.RosterMesh` is the form for a fixed list of members.
+goes here; shares never do. `roster.RosterMesh` is the form for a fixed list of members on one machine,
+`p2p.mesh.P2pMesh` the one across machines; `tests/party/test_mesh_conformance.py` says what both do.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..members import Members
 
@@ -16,7 +18,19 @@ Handler = Callable[[str, bytes], bytes]
 
 STATUS, MANIFEST, TOKENIZER = "status", "manifest", "tokenizer"
 OFFER, INTRODUCE, WITHDRAW = "offer", "introduce", "withdraw"
+PING = "ping"  # an empty question with an empty answer: how long does that take?
+ATTEST = "attest"
+DIALBACK = "dialback"
 MAX_MESSAGE = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where a member can be found: (host, port) of its mesh as its own entry says, and the IP address that it last came from
+    ("" if it has not come)."""
+
+    places: tuple[tuple[str, int], ...] = ()
+    seen: str = ""
 
 
 class Mesh(ABC):
@@ -35,6 +49,10 @@ class Mesh(ABC):
     @abstractmethod
     def members(self) -> Members:
         """Whom this mesh knows, this process among them; it may change while the mesh runs."""
+
+    def whereabouts(self, peer_id: str) -> Whereabouts:
+        """What this mesh knows of where a member is; nothing, for a form of the mesh that has no addresses."""
+        return Whereabouts()
 
     @abstractmethod
     def close(self) -> None:

@@ -7,13 +7,19 @@ import threading
 import time
 
 from .. import __version__
+from ..attest import Attestation, ModelHash, Question
 from ..errors import IdentityError, PeerError, PeerLost, RefusedError
 from ..records import tidy
 from ..signed import Signed
+from ..software import software_digest
 from ..wire import ROLE_NAMES, Introduction, ModelOffer, Offer, PeerStatus
 from .budget import Account, Need, Weighed, size
-from .mesh import INTRODUCE, MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW
+from .dialback import DialBack
+from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STATUS, TOKENIZER, WITHDRAW
+from .quoting import Quoting
+from .ranging import Ranging
 from .session import Model, Seat, Surroundings
+from .vitals import load_thousandths, resident_bytes
 
 log = logging.getLogger("tacit.party.node")
 
@@ -23,10 +29,16 @@ WATCH_SECONDS = 0.1  # between two looks at what lies unread
 class Node:
     """Answers the mesh once `serve` is called. Several sessions may run at once, each in a thread of its own."""
 
-    def __init__(self, around: Surroundings, models: list[Model], max_sessions: int) -> None:
+    def __init__(
+        self, around: Surroundings, models: list[Model], max_sessions: int, quoting: Quoting | None = None
+    ) -> None:
+        """`quoting`: what it takes for a seat; nothing if left out."""
         self._around = around
+        self._quoting = quoting or Quoting(around.identity)
+        self._ranging = Ranging(around.mesh, around.identity.peer_id)
         self._models = {model.name: model for model in models}
         self._max_sessions = max_sessions
+        self._software = software_digest()  # of what was started, whatever is installed later
         self._seats: dict[str, Seat] = {}
         self._lock = threading.Lock()
         self._stopping = False
@@ -42,6 +54,10 @@ class Node:
         mesh.serve(OFFER, self._offer, threads=self._max_sessions)
         mesh.serve(INTRODUCE, self._introduce, threads=4)
         mesh.serve(WITHDRAW, self._withdraw, threads=1)
+        mesh.serve(PING, lambda sender, question: b"", threads=1)
+        mesh.serve(ATTEST, self._attest, threads=1)
+        mesh.serve(DIALBACK, DialBack(mesh), threads=2)
+        self._ranging.start()
 
     def close(self, grace: float = 0.7) -> None:
         """End every session (the others hear that this peer is shutting down), then the mesh. `grace` in seconds."""
@@ -54,6 +70,7 @@ class Node:
         deadline = time.monotonic() + grace
         for seat in seats:
             seat.join(max(0.0, deadline - time.monotonic()))
+        self._ranging.close()
         self._around.mesh.close()
 
     # Answers to the mesh: (sender, question) -> answer ---------------------------------------------------------------
@@ -64,8 +81,18 @@ class Node:
         offers = tuple(
             ModelOffer(model.name, model.manifest_hash, dict(model.summary)) for model in self._models.values()
         )
-        own_id = self._around.identity.peer_id
-        return PeerStatus(own_id, __version__, offers, sessions, self._max_sessions).to_bytes()
+        return PeerStatus(
+            peer_id=self._around.identity.peer_id,
+            version=__version__,
+            models=offers,
+            sessions=sessions,
+            max_sessions=self._max_sessions,
+            quote=self._quoting.current(),
+            round_trips=self._ranging.round_trips(),
+            clock=int(time.time()),
+            load=load_thousandths(),
+            memory=resident_bytes(),
+        ).to_bytes()
 
     def _manifest(self, sender: str, question: bytes) -> bytes:
         return self._model(question.decode("utf-8", "replace")).manifest
@@ -75,6 +102,23 @@ class Node:
         if model.tokenizer is None:
             raise self._refusal(f"{model.name} has no tokenizer; send token ids")
         return model.tokenizer
+
+    def _attest(self, sender: str, question: bytes) -> bytes:
+        asked = Question.from_bytes(question, self._around.members.name_of(sender))
+        member = self._around.members.member(self._around.identity.peer_id)
+        if member is None:
+            raise self._refusal("is no member of the cluster any more")
+        said = Attestation(
+            context=Attestation.CONTEXT,
+            nonce=asked.nonce,
+            peer_id=member.peer_id,
+            operator=member.operator,
+            version=__version__,
+            software=self._software,
+            models=tuple(ModelHash(model.name, model.manifest_hash) for model in self._models.values()),
+            made=int(time.time()),
+        )
+        return self._around.identity.sign(said).to_bytes()
 
     def _offer(self, sender: str, question: bytes) -> bytes:
         self._must_be_coordinator(sender)
@@ -86,6 +130,8 @@ class Node:
         operators = {member.operator for member in members if member is not None}
         if None in members or (len(operators) != 3 and not around.members.own):
             raise self._refusal("the three peers are not three members of this cluster with three operators")
+        if not self._quoting.holds(offer.quotes[offer.role]):
+            raise self._refusal("the offer counts on a quote that is not this peer's, or has run out")
         model = self._model(offer.model)
         context = model.summary.get("context")
         if isinstance(context, int) and offer.prompt_tokens + offer.max_new_tokens - 1 > context:

@@ -22,7 +22,7 @@ from ..members import Members, Roster, RosterMember
 from ..records import error_from_json, error_to_json, parse_json, tidy
 from ..zmqlink import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, CurveKeys, listening_failed
 from .identity import Identity
-from .mesh import MAX_MESSAGE, Handler, Mesh
+from .mesh import MAX_MESSAGE, Handler, Mesh, Whereabouts
 from .zap import Doorkeeper
 
 log = logging.getLogger("tacit.party.mesh")
@@ -51,6 +51,7 @@ class RosterMesh(Mesh):
         self._idle: dict[str, list[Socket]] = {}
         self._lock = threading.Lock()
         self._handlers: dict[str, tuple[Handler, ThreadPoolExecutor]] = {}
+        self._seen: dict[str, str] = {}  # peer id -> IP address that its last question came from
         self._closed = False
         self._answers: deque[list[bytes]] = deque()
         self._thread: threading.Thread | None = None
@@ -86,6 +87,11 @@ class RosterMesh(Mesh):
         except ValueError:
             error = PeerError(member.display, "reported an error in a form not understood")
         raise error
+
+    def whereabouts(self, peer_id: str) -> Whereabouts:
+        member = self._roster.member(peer_id)
+        places = (place_of(member.mesh_endpoint),) if member is not None else ()
+        return Whereabouts(places, self._seen.get(peer_id, ""))
 
     def _ask(self, socket: Socket, member: RosterMember, question: list[bytes], timeout: float) -> list[bytes]:
         deadline = time.monotonic() + timeout
@@ -191,6 +197,7 @@ class RosterMesh(Mesh):
                 ),
             )
         else:
+            self._seen[sender] = str(parts[3].get("Peer-Address"))
             handler, pool = found
             pool.submit(self._handle, handler, sender, [route, number], question)
 
@@ -235,6 +242,12 @@ class RosterMesh(Mesh):
         if self._thread is not None:
             with self._wake_lock:
                 self._waker.close(0)
+
+
+def place_of(endpoint: str) -> tuple[str, int]:
+    """Host and port of tcp://host:port."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _secure(socket: Socket, keys: CurveKeys) -> None:

@@ -24,6 +24,7 @@ from .identity import Identity
 from .links import Patience
 from .node import Node
 from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging
+from .quoting import DEFAULT_CURRENCY, Quoting
 from .roster import RosterMesh
 from .session import Engines, Model, Surroundings
 from .zap import Doorkeeper
@@ -38,6 +39,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--advertise", help="address under which others reach --host, if it differs")
     parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
     parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
+    parser.add_argument("--price-compute", default="0", help="for a million tokens as a compute peer (%(default)s)")
+    parser.add_argument("--price-dealer", default="0", help="for a million tokens as the dealer (%(default)s)")
+    parser.add_argument("--currency", default=DEFAULT_CURRENCY, help="of both prices (%(default)s)")
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="seconds a session waits for a message (%(default)s)"
     )
@@ -87,6 +91,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
         if options.max_sessions < 1 or not 0 < options.timeout < 1e6:
             raise ConfigError("--max-sessions and --timeout must be positive")
         account, patience = limits(options)
+        quoting = Quoting.parsed(identity, options.price_compute, options.price_dealer, options.currency)
         context = new_context()
         stack.callback(end_context, context)
         doorkeeper = stack.enter_context(Doorkeeper(context))
@@ -105,7 +110,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             patience=patience,
         )
         served = models if models is not None else load_models(options.model)
-        node = Node(around, served, options.max_sessions)
+        node = Node(around, served, options.max_sessions, quoting)
         stack.callback(node.close)
         with await_signal() as wait:
             node.serve()

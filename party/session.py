@@ -159,6 +159,7 @@ class Seat:
             client_key=offer.client_key,
             prompt_tokens=offer.prompt_tokens,
             max_new_tokens=offer.max_new_tokens,
+            quotes=offer.quotes,
         )
 
     def _dial(self, role: int) -> None:
@@ -335,6 +336,7 @@ class Seat:
                 online_bytes=tally.online_bytes,
                 offline_bytes=tally.offline_bytes,
                 transcript=tally.transcript.hex(),
+                quotes=offer.quotes,
             )
         )
 
@@ -389,9 +391,9 @@ def check_introduction(signed: Signed, offer: Offer, sender: str, own_id: str, m
         "receiver": own_id,
         "receiver_role": offer.role,
     }
-    for field, value in expected.items():
-        if getattr(found, field) != value:
-            raise IdentityError(name, f"signed an introduction with another {field} than this session's")
+    for what, value in expected.items():
+        if getattr(found, what) != value:
+            raise IdentityError(name, f"signed an introduction with another {what} than this session's")
     if found.sender_role <= offer.role:
         raise IdentityError(name, f"introduces itself to {ROLE_NAMES[offer.role]}, which should dial it")
     return found
@@ -410,9 +412,9 @@ def check_binding(signed: Signed, introduction: Introduction, name: str) -> Bind
         "admitted": introduction.key,
         "manifest_hash": introduction.manifest_hash,
     }
-    for field, value in expected.items():
-        if getattr(found, field) != value:
-            raise IdentityError(name, f"signed a binding with another {field} than we introduced ourselves with")
+    for what, value in expected.items():
+        if getattr(found, what) != value:
+            raise IdentityError(name, f"signed a binding with another {what} than we introduced ourselves with")
     if found.key == introduction.key:
         raise IdentityError(name, "answered with our own key")
     return found

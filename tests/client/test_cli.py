@@ -110,7 +110,8 @@ def test_json_is_one_object_with_the_promised_keys(tacit, cluster):
     keys = ["text", "token_ids", "model", "protocol", "usage", "timings", "traffic", "layers"]
     assert list(found) == keys
     assert found["token_ids"] == greedy([BOS, 65], 3)
-    assert found["usage"] == {"prompt_tokens": 2, "completion_tokens": len(greedy([BOS, 65], 3))}
+    free = {"currency": "EUR", "price_per_million": "0.00", "cost": "0.00"}
+    assert found["usage"] == {"prompt_tokens": 2, "completion_tokens": len(greedy([BOS, 65], 3)), **free}
     assert (found["model"], found["protocol"], found["layers"]) == ("ids", "pair", 2)
 
 

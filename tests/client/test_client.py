@@ -60,7 +60,7 @@ def test_generate_streams_the_models_answer(client, cluster):
     expected = greedy(prompt_ids(client), 12)
     assert list(answer.result.token_ids) == expected
     assert answer.result.text == "".join(pieces) == answer.text
-    assert answer.result.usage == tacit.Usage(5, len(expected))
+    assert answer.result.usage == tacit.Usage(5, len(expected), "EUR", "0.00", "0.00")
     assert answer.result.traffic.rounds_per_token == ROUNDS
     assert (answer.result.model, answer.result.protocol, answer.result.layers) == ("toy", "pair", 2)
     assert {name.split()[0] for name in answer.result.peers} == {"peer-0", "peer-1", "peer-2"}

@@ -39,7 +39,7 @@ def test_private_tokens_are_the_plaintext_models(cluster):
     result = answer.result
     assert list(result.token_ids) == expected["greedy_new_ids"]
     assert text == expected["greedy_text"]
-    assert result.usage == tacit.Usage(len(expected["prompt_ids"]), 64)
+    assert result.usage == tacit.Usage(len(expected["prompt_ids"]), 64, "EUR", "0.00", "0.00")
     assert result.layers == 5
     assert 0 < result.traffic.rounds_per_token <= 20 * result.layers
     assert result.traffic.online_bytes_per_token > 0

@@ -11,6 +11,8 @@ from tacit.client.receipts import Auditor, Book, Kept, Seen
 from tacit.errors import ConfigError, IdentityError, PeerError
 from tacit.members import CoordinatorEntry, Roster, RosterMember
 from tacit.party.identity import Identity
+from tacit.party.quoting import Quoting
+from tacit.quotes import quote_hash
 from tacit.receipts import Receipt, read_pair
 from tacit.wire import Statement
 
@@ -26,6 +28,7 @@ ROSTER = Roster(
         for n in range(3)
     ),
 )
+QUOTES = tuple(Quoting(who, 1_500_000, 200_000).current() for who in WHO[:3])
 SEEN = Seen(3, 30, (400, 400), (10, 900))
 
 
@@ -46,6 +49,7 @@ def receipt(role: int, **changes: object) -> Receipt:
         "online_bytes": 400,
         "offline_bytes": (10, 900)[role],
         "transcript": "d" * 64,
+        "quotes": tuple(map(quote_hash, QUOTES)),
     }
     return Receipt(**(fields | changes))
 
@@ -58,7 +62,8 @@ def seats() -> tuple[Statement, ...]:
     made = []
     for role in range(3):
         fields = {
-            name: getattr(receipt(0), name) for name in ("session", "peers", "model", "protocol", "manifest_hash")
+            name: getattr(receipt(0), name)
+            for name in ("session", "peers", "model", "protocol", "manifest_hash", "quotes")
         }
         made.append(
             Statement(
@@ -79,7 +84,7 @@ def seats() -> tuple[Statement, ...]:
 
 def test_receipts_that_agree_are_taken_and_kept(tmp_path) -> None:
     book = Book(tmp_path)
-    found = Auditor(seats(), ROSTER, book).settle(pair(), SEEN)
+    found = Auditor(seats(), QUOTES, ROSTER, book).settle(pair(), SEEN)
     assert [one.role for one in found] == [0, 1]
     [kept] = book.read()
     assert kept.verified(ROSTER) == found
@@ -93,12 +98,13 @@ def test_receipts_that_agree_are_taken_and_kept(tmp_path) -> None:
         ({"transcript": "e" * 64}, "different transcripts .* do not rely on the answer"),
         ({"rounds": 31}, "rounds differs"),
         ({"manifest_hash": "e" * 64}, "manifest_hash differs"),
+        ({"quotes": ("e" * 64,) * 3}, "quotes differs"),
     ],
 )
 def test_peers_that_disagree_are_both_named(tmp_path, changes: dict, words: str) -> None:
     book = Book(tmp_path)
     with pytest.raises(PeerError, match=rf"peer-0 .* and peer-1 .*{words}"):
-        Auditor(seats(), ROSTER, book).settle(pair({}, changes), SEEN)
+        Auditor(seats(), QUOTES, ROSTER, book).settle(pair({}, changes), SEEN)
     assert list(book.read()) == []
 
 
@@ -111,11 +117,12 @@ def test_peers_that_disagree_are_both_named(tmp_path, changes: dict, words: str)
         {"rounds": 29},
         {"online_bytes": 0},
         {"model": "other"},
+        {"quotes": ("e" * 64,) * 3},
     ],
 )
 def test_receipts_about_something_else_are_refused_though_the_peers_agree(tmp_path, changes: dict) -> None:
     with pytest.raises(PeerError, match=rf"peer-0 .*another {next(iter(changes))}"):
-        Auditor(seats(), ROSTER, Book(tmp_path)).settle(pair(changes, changes), SEEN)
+        Auditor(seats(), QUOTES, ROSTER, Book(tmp_path)).settle(pair(changes, changes), SEEN)
 
 
 def test_signatures_are_checked() -> None:
@@ -132,7 +139,7 @@ def test_signatures_are_checked() -> None:
 
 def test_what_was_kept_is_checked_again(tmp_path) -> None:
     book = Book(tmp_path)
-    book.add(Kept(1, "test", ("peer-0", "peer-1", "peer-2"), pair()))
+    book.add(Kept(1, "test", ("peer-0", "peer-1", "peer-2"), pair(), QUOTES))
     strangers = replace(ROSTER, members=(*(replace(one, peer_id=WHO[3].peer_id) for one in ROSTER.members[:1]),
                         *ROSTER.members[1:]), coordinator=replace(ROSTER.coordinator, peer_id=WHO[0].peer_id))  # fmt: skip
     [kept] = book.read()
@@ -161,12 +168,12 @@ def test_the_command_shows_and_verifies(tmp_path, monkeypatch, capsys) -> None:
     assert "no receipts are kept yet" in capsys.readouterr().out
     ROSTER.save(tmp_path / "cluster.json")
     book = Book()
-    book.add(Kept(1, "test", ("peer-0", "peer-1", "peer-2"), pair()))
+    book.add(Kept(1, "test", ("peer-0", "peer-1", "peer-2"), pair(), QUOTES))
     run_receipts(last=20, cluster=tmp_path / "cluster.json", as_json=False)
     shown = capsys.readouterr().out
     for word in ("stories", "peer-0, peer-1", "good, peers pinned", "abababab", "dddddddddddddddd"):
         assert word in shown
-    book.add(Kept(2, "test", ("peer-0", "peer-1", "peer-2"), pair({}, {"transcript": "e" * 64})))
+    book.add(Kept(2, "test", ("peer-0", "peer-1", "peer-2"), pair({}, {"transcript": "e" * 64}), QUOTES))
     with pytest.raises(PeerError, match=r"not all are in order.*different transcripts"):
         run_receipts(last=20, cluster=None, as_json=True)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

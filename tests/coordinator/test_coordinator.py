@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 from tacit.coordinator.app import make_app
-from tacit.coordinator.committee import choose
+from tacit.coordinator.committee import Wishes, choose
 from tacit.coordinator.registry import Live, Registry
 from tacit.coordinator.server import HttpServer, listen
 from tacit.coordinator.sessions import Sessions
@@ -21,11 +21,14 @@ from tacit.errors import NetworkError, PeerError, RefusedError, UsageError
 from tacit.members import CoordinatorEntry, Members, Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.party.mesh import MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW, Handler, Mesh
+from tacit.party.quoting import Quoting
+from tacit.quotes import Quote, quote_hash
 from tacit.signed import Signed
 from tacit.transport import CurveKeys
 from tacit.wire import ModelOffer, Offer, PeerStatus, SessionReply, SessionRequest
 
 IDENTITIES = [Identity.create() for _ in range(6)]
+QUOTES = {identity.peer_id: Quoting(identity, 1_000_000, 100_000).current() for identity in IDENTITIES}
 MANIFEST_BYTES = b'{"name": "stories"}'
 HASH = hashlib.sha256(MANIFEST_BYTES).hexdigest()
 SUMMARY = {"vocab": 512, "context": 256, "layers": 4, "architecture": "llama"}
@@ -44,6 +47,22 @@ def roster(peers: int = 5, own: bool = False, operators: str = "ABCDE") -> Roste
             for n in range(peers)
         ),
     )
+
+
+def peer_status(peer_id: str, models: tuple[ModelOffer, ...], sessions: int, **changes: object) -> PeerStatus:
+    fields = {
+        "peer_id": peer_id,
+        "version": "0.1.0",
+        "models": models,
+        "sessions": sessions,
+        "max_sessions": 8,
+        "quote": QUOTES[peer_id],
+        "round_trips": {},
+        "clock": int(time.time()),
+        "load": 250,
+        "memory": 100 << 20,
+    }
+    return PeerStatus(**{**fields, **changes})
 
 
 class FakeMesh(Mesh):
@@ -65,7 +84,7 @@ class FakeMesh(Mesh):
             raise NetworkError(f"{name}: no answer")
         if protocol == STATUS:
             models = (ModelOffer("stories", self.hashes[peer_id], dict(SUMMARY)),)
-            return PeerStatus(peer_id, "0.1.0", models, self.sessions, 8).to_bytes()
+            return peer_status(peer_id, models, self.sessions).to_bytes()
         self.asked.append((peer_id, protocol, question))
         if protocol == OFFER and peer_id in self.refusing:
             raise RefusedError(name, "is busy with 8 sessions")
@@ -109,8 +128,9 @@ def ask(**changes: object) -> SessionRequest:
 
 
 def live(number: int, sessions: int = 0, operators: str = "ABCDE", latency: float = 0.001) -> Live:
-    status = PeerStatus(IDENTITIES[number].peer_id, "0.1.0", (ModelOffer("stories", HASH, {}),), sessions, 8)
-    return Live(roster(operators=operators).members[number], status, 0.0, latency)
+    status = peer_status(IDENTITIES[number].peer_id, (ModelOffer("stories", HASH, {}),), sessions)
+    member = roster(operators=operators).members[number]
+    return Live(member, status, 0.0, latency, Quote.from_bytes(status.quote.payload, ""))
 
 
 # Committees ----------------------------------------------------------------------------------------------------------
@@ -119,20 +139,20 @@ def live(number: int, sessions: int = 0, operators: str = "ABCDE", latency: floa
 def test_a_committee_has_three_operators() -> None:
     holders = [live(n, operators="AABBC") for n in range(5)]
     for _ in range(50):
-        assert {member.operator for member in choose(holders, own=False)} == {"A", "B", "C"}
+        assert {one.member.operator for one in choose(holders, own=False)} == {"A", "B", "C"}
 
 
 def test_too_few_operators_are_refused_unless_the_cluster_is_ones_own() -> None:
     holders = [live(n, operators="AAABB") for n in range(5)]
     with pytest.raises(RefusedError, match="three free peers of three different operators, found 2"):
         choose(holders, own=False)
-    assert len(set(choose(holders, own=True))) == 3
+    assert len({one.member for one in choose(holders, own=True)}) == 3
 
 
 def test_the_least_busy_are_chosen_and_the_full_left_out() -> None:
     holders = [live(0, sessions=8), live(1, sessions=7), live(2), live(3), live(4, sessions=1)]
     for _ in range(20):
-        assert {member.name for member in choose(holders, own=False)} == {"peer-2", "peer-3", "peer-4"}
+        assert {one.member.name for one in choose(holders, own=False)} == {"peer-2", "peer-3", "peer-4"}
     with pytest.raises(RefusedError, match=r"found 2 .* 3 busy"):
         choose([live(0, 8), live(1, 8), live(2, 8), live(3), live(4)], own=False)
 
@@ -141,22 +161,22 @@ def test_a_cluster_of_ones_own_takes_different_operators_where_it_has_them() -> 
     holders = [live(0, sessions=1, operators="ABCCC"), live(1, operators="ABCCC")]
     holders += [live(n, operators="ABCCC") for n in (2, 3, 4)]
     for _ in range(20):
-        assert {member.operator for member in choose(holders, own=True)} == {"A", "B", "C"}
+        assert {one.member.operator for one in choose(holders, own=True)} == {"A", "B", "C"}
 
 
 def test_whom_the_client_rules_out_is_left_out() -> None:
     holders = [live(n, operators="AABCD") for n in range(5)]
     first = holders[0].member.peer_id
     for _ in range(20):
-        names = {member.name for member in choose(holders, False, {first}, {"A", "B", "C"})}
+        names = {one.member.name for one in choose(holders, False, Wishes(frozenset({first}), frozenset("ABC")))}
         assert names == {"peer-1", "peer-2", "peer-3"}
     with pytest.raises(RefusedError, match=r"found 2 \(5 serve the model, 1 of them of operators .*, 1 just failed"):
-        choose(holders, False, {holders[3].member.peer_id}, {"A", "B", "C"})
+        choose(holders, False, Wishes(frozenset({holders[3].member.peer_id}), frozenset("ABC")))
 
 
 def test_every_peer_gets_every_role() -> None:
     holders = [live(n) for n in range(3)]
-    seen = Counter((member.name, role) for _ in range(300) for role, member in enumerate(choose(holders, own=False)))
+    seen = Counter((one.member.name, role) for _ in range(300) for role, one in enumerate(choose(holders, own=False)))
     assert len(seen) == 9
     assert min(seen.values()) > 50
 
@@ -230,7 +250,8 @@ def test_offers_go_out_in_role_order_and_say_the_same() -> None:
             content = offer.to_json()
             assert content.pop("peers") == list(offers[0].peers)
             content.pop("role")
-            wishes = {"operators": [], "without": []}  # for the coordinator alone
+            wishes = {"operators": [], "without": [], "max_price": 0, "currency": ""}  # for the coordinator alone
+            assert content.pop("quotes") == [quote_hash(QUOTES[peer_id]) for peer_id in offers[0].peers]
             assert content | wishes == request.to_json()
         assert [signed.payload for signed in reply.statements] == [offer.to_bytes() for offer in offers]
 
@@ -249,11 +270,11 @@ def test_a_peer_that_fails_is_replaced_and_the_others_are_told(how: str) -> None
 
 
 def test_the_last_reason_is_given_when_there_is_no_replacement() -> None:
-    with running(roster(3)) as (mesh, _, sessions):
+    with running(roster(3)) as (mesh, registry, sessions):
         mesh.refusing.add(roster().members[2].peer_id)
         with pytest.raises(RefusedError, match=r"peer-2 .*is busy with 8 sessions"):
             sessions.open(ask())
-        assert (sessions.opened, sessions.refused) == (0, 1)
+        assert (registry.store.count("opened"), registry.store.count("refused")) == (0, 1)
 
 
 def test_peers_that_were_busy_are_asked_again_before_a_client_is_refused() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from tacit.members import Roster
 from tacit.party.identity import Identity
 from tacit.party.mesh import INTRODUCE, MANIFEST, OFFER, STATUS, WITHDRAW
 from tacit.party.roster import RosterMesh
+from tacit.quotes import quote_hash
 from tacit.records import error_from_json
+from tacit.signed import Signed
 from tacit.transport import CurveKeys, LinkSettings, ZmqLink, dial_peers, new_context
 from tacit.wire import Introduction, Offer, PeerStatus, SessionRequest
 
@@ -160,8 +164,17 @@ def _mesh(
 
 
 def _offer(cluster: EchoCluster, role: int = 0) -> Offer:
+    """Of one cluster all offers go to members whose quotes are those of now."""
     ids = tuple(member.peer_id for member in cluster.roster.members)
-    return Offer(secrets.token_hex(16), role, (ids[0], ids[1], ids[2]), "echo", "pair", CurveKeys.fresh().public, 4, 8)
+    quotes = [quote_hash(Signed.from_bytes(json.dumps(one["quote"]).encode(), "")) for one in _peers(cluster)]
+    key = CurveKeys.fresh().public
+    peers, called = (ids[0], ids[1], ids[2]), (quotes[0], quotes[1], quotes[2])
+    return Offer(secrets.token_hex(16), role, peers, "echo", "pair", key, 4, 8, called)
+
+
+def _peers(cluster: EchoCluster) -> list[dict[str, Any]]:
+    """What the coordinator says of them, in the roster's order."""
+    return cluster.http.get("/v1/peers").json()
 
 
 def test_only_the_coordinator_may_offer_and_withdraw(cluster: EchoCluster) -> None:
@@ -192,6 +205,7 @@ def test_offers_that_make_no_sense_are_refused(cluster: EchoCluster) -> None:
         _changed(offer, peers=(first, offer.peers[1], stranger)): "three members",
         _changed(offer, model="other"): "does not serve 'other'",
         _changed(offer, prompt_tokens=600): "do not fit",
+        _changed(offer, quotes=(offer.quotes[1], offer.quotes[1], offer.quotes[2])): "a quote that is not this peer's",
     }
     for question, complaint in cases.items():
         with pytest.raises(PeerError, match=complaint):

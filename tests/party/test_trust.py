@@ -11,6 +11,7 @@ from tacit.errors import IdentityError, PeerError
 from tacit.members import Roster
 from tacit.party.identity import Identity
 from tacit.party.session import check_binding, check_introduction
+from tacit.quotes import Quotes
 from tacit.records import Record
 from tacit.signed import Signed
 from tacit.transport import CurveKeys
@@ -23,7 +24,10 @@ IDS = tuple(IDENTITIES[name].peer_id for name in NAMES)
 PEERS = (IDS[0], IDS[1], IDS[2])
 REQUEST = SessionRequest("ab" * 16, CurveKeys.fresh().public, "stories", "pair", 5, 20)
 KEYS = [CurveKeys.fresh().public for _ in range(4)]
-SEAT = {name: value for name, value in REQUEST.to_json().items() if name not in ("operators", "without")}
+REQUEST_ONLY = ("operators", "without", "max_price", "currency")
+SEAT = {"quotes": ("1" * 64, "2" * 64, "3" * 64)} | {
+    name: value for name, value in REQUEST.to_json().items() if name not in REQUEST_ONLY
+}
 OFFER = Offer(role=0, peers=PEERS, **SEAT)
 
 
@@ -45,8 +49,11 @@ def statement(role: int, **changes: object) -> Statement:
     return Statement(**fields)  # type: ignore[arg-type]
 
 
+NO_QUOTES: Quotes = (Signed(b"", bytes(64)), Signed(b"", bytes(64)), Signed(b"", bytes(64)))  # client/verify reads them
+
+
 def reply(*signed: Signed) -> SessionReply:
-    return SessionReply(REQUEST.session, (signed[0], signed[1], signed[2]))
+    return SessionReply(REQUEST.session, (signed[0], signed[1], signed[2]), NO_QUOTES)
 
 
 def good() -> list[Signed]:

@@ -1,0 +1,375 @@
+"""What runs in trio: accepting and dialling connections, and the two ends of a question (see `host.py` for the why)."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+import multiaddr
+import trio
+from libp2p.custom_types import TProtocol
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+
+from ...address import Address, from_multihash, to_libp2p
+from ...errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
+from ..mesh import MAX_MESSAGE, Handler
+from .build import CONNECT_SECONDS, listen, make_host, notice_silence, place_of, quiet
+from .host import Door
+from .stream import (
+    Incoming,
+    Progress,
+    Unheard,
+    drop,
+    exchange,
+    negotiate,
+    read_question,
+    reason,
+    send_answer,
+    show_life,
+)
+
+log = logging.getLogger("tacit.party.p2p")
+
+PREFIX = "/tacit/1/"
+MAX_ARRIVING = 64  # connections that have not proved yet who they are
+MAX_STREAMS = 64  # that one peer may have open towards us
+MAX_WAITING = 256  # questions of one protocol that wait for a thread
+STAGGER_SECONDS = 0.2  # between the addresses of a peer that are tried at once
+PATIENCE_SECONDS = 1.0  # a connection that stays silent longer is not used again
+RETIRE_SECONDS = 10.0  # what is under way on such a connection may go on for this long
+
+in_thread: Any = trio.to_thread.run_sync
+
+
+class Engine:
+    """One life of the host. `main` runs it; `ask`, `serve`, `connected` and `stop` may be called from any thread."""
+
+    def __init__(self, seed: bytes, listen: Sequence[str], name_of: Callable[[str], str]) -> None:
+        quiet()
+        self._listen_on = tuple(listen)
+        self._name_of = name_of
+        self._host = make_host(seed)
+        self._own_id = _peer_id(self._host.get_id())
+        self._host.get_network().set_stream_handler(self._accept_stream)
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._nursery: trio.Nursery | None = None
+        self._stopped = trio.Event()
+        self._pending: set[Future[bytes]] = set()
+        self._lock = threading.Lock()
+        self._dialling: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
+        self._retired: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._streams: Counter[str] = Counter()
+        self._arriving = 0
+        self._remotes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # of connections that came in
+
+    # From any thread -------------------------------------------------------------------------------------------------
+
+    def serve(self, protocol: str, handler: Handler, threads: int, door: Door | None) -> None:
+        limiter = trio.CapacityLimiter(threads)
+        answer = functools.partial(self._answer, protocol, handler, limiter, door)
+        self._host.set_stream_handler(TProtocol(PREFIX + protocol), answer)
+
+    def ask(
+        self,
+        answer: Future[bytes],
+        peer_id: str,
+        addresses: tuple[str, ...],
+        protocol: str,
+        question: bytes,
+        timeout: float,
+    ) -> None:
+        """`answer` gets the answer or a TacitError, within `timeout` seconds unless trio itself is held up."""
+        with self._lock:
+            self._pending.add(answer)
+        try:
+            assert_running(self._token).run_sync_soon(
+                self._begin, answer, peer_id, addresses, protocol, question, timeout
+            )
+        except trio.RunFinishedError:
+            self._settle(answer, NetworkError("this mesh is closed"))
+
+    def connected(self) -> tuple[str, ...]:
+        return tuple(_peer_id(one) for one in list(self._host.get_network().connections))
+
+    def seen(self, peer_id: str) -> str:
+        """The IP address that a connection of this peer came from, "" if none did."""
+        for connection in list(self._host.get_network().connections.get(_libp2p_id(peer_id), ())):
+            if remote := self._remotes.get(connection.muxed_conn):
+                return remote
+        return ""
+
+    def stop(self) -> None:
+        with suppress(trio.RunFinishedError):
+            assert_running(self._token).run_sync_soon(self._stopped.set)
+
+    def _settle(self, answer: Future[bytes], found: bytes | TacitError) -> None:
+        with self._lock:
+            if answer not in self._pending:
+                return
+            self._pending.discard(answer)
+        if isinstance(found, TacitError):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
+
+    # The life --------------------------------------------------------------------------------------------------------
+
+    async def main(self, ready: Callable[[Engine, tuple[str, ...]], None]) -> None:
+        """Raises NetworkError if it cannot listen; otherwise returns after `stop`."""
+        self._token = trio.lowlevel.current_trio_token()
+        listeners = await listen(self._listen_on)
+        try:
+            async with self._host.run([]), trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for listener in listeners:
+                    nursery.start_soon(trio.serve_listeners, self._accept, [listener])
+                ready(self, tuple(place_of(listener) for listener in listeners))
+                await self._stopped.wait()
+                await self._hang_up()
+                nursery.cancel_scope.cancel()
+        finally:
+            for answer in list(self._pending):
+                self._settle(answer, NetworkError("this mesh is closed"))
+            for listener in listeners:
+                listener.socket.close()
+
+    async def _hang_up(self) -> None:
+        with trio.move_on_after(0.3):
+            async with trio.open_nursery() as nursery:
+                for connection in self._host.get_network().get_connections():
+                    nursery.start_soon(connection.close)
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        """A connection that came in, until it ends."""
+        if self._arriving >= MAX_ARRIVING:
+            return
+        self._arriving += 1
+        try:
+            notice_silence(stream)
+            raw = RawConnection(TrioTCPStream(stream), False)
+            muxed: Any = await self._host.upgrade_inbound_connection(raw, multiaddr.Multiaddr("/ip4/0.0.0.0/tcp/0"))
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything in there
+            log.info("refused a connection from %s: %s", _remote(stream), reason(error))
+            return
+        finally:
+            self._arriving -= 1
+        self._remotes[getattr(muxed, "muxed_conn", muxed)] = _remote(stream)
+        await muxed.event_closed.wait()
+
+    # Asking ----------------------------------------------------------------------------------------------------------
+
+    def _begin(self, answer: Future[bytes], *question: Any) -> None:
+        if self._nursery is None or self._nursery.cancel_scope.cancel_called:
+            self._settle(answer, NetworkError("this mesh is closed"))
+        else:
+            self._nursery.start_soon(self._settled, answer, *question)
+
+    async def _settled(
+        self,
+        answer: Future[bytes],
+        peer_id: str,
+        addresses: tuple[str, ...],
+        protocol: str,
+        question: bytes,
+        timeout: float,
+    ) -> None:
+        found: bytes | TacitError = NetworkError("this mesh is closed")
+        name = self._name_of(peer_id)
+        try:
+            with trio.fail_after(timeout):
+                found = await self._ask(peer_id, addresses, protocol, question)
+        except TacitError as error:
+            found = error
+        except trio.TooSlowError:
+            found = NetworkError(f"{name}: no answer to {protocol!r} within {timeout:.3g} s")
+        except Exception as error:
+            log.debug("asking %s failed", name, exc_info=True)
+            found = NetworkError(f"{name}: cannot be asked: {reason(error)}")
+        finally:
+            self._settle(answer, found)
+
+    async def _ask(self, peer_id: str, addresses: tuple[str, ...], protocol: str, question: bytes) -> bytes:
+        connection = self._usable(peer_id)
+        if connection is not None:
+            try:
+                return await self._exchange(connection, peer_id, protocol, question)
+            except Unheard:
+                self._retire(connection)  # the peer went away, perhaps to come back: dial it anew
+        connection = await self._connect(peer_id, addresses)
+        try:
+            return await self._exchange(connection, peer_id, protocol, question)
+        except Unheard as error:
+            raise NetworkError(f"{self._name_of(peer_id)}: hung up: {error}") from None
+
+    def _usable(self, peer_id: str) -> Any:
+        for connection in self._host.get_network().get_connections(_libp2p_id(peer_id)):
+            if not connection.is_closed and not connection.muxed_conn.is_closed and connection not in self._retired:
+                return connection
+        return None
+
+    def _retire(self, connection: Any) -> None:
+        """Ask nothing more on this connection; what is under way on it may end."""
+        if connection not in self._retired and self._nursery is not None:
+            self._retired.add(connection)
+            self._nursery.start_soon(self._end, connection)
+
+    async def _end(self, connection: Any) -> None:
+        await trio.sleep(RETIRE_SECONDS)
+        with suppress(Exception):
+            await connection.close()
+
+    async def _connect(self, peer_id: str, addresses: tuple[str, ...]) -> Any:
+        lock = self._dialling.setdefault(peer_id, trio.Lock())
+        async with lock:
+            found = self._usable(peer_id)  # somebody dialled while we waited
+            return found if found is not None else await self._dial(peer_id, addresses)
+
+    async def _dial(self, peer_id: str, addresses: tuple[str, ...]) -> Any:
+        """Try all addresses, each a little later than the one before; the first that answers as the peer is taken."""
+        name = self._name_of(peer_id)
+        if not addresses:
+            raise NetworkError(f"{name}: no address is known")
+        connections: list[Any] = []
+        errors: list[TacitError] = []
+
+        async def attempt(number: int, address: str) -> None:
+            await trio.sleep(number * STAGGER_SECONDS)
+            try:
+                connections.append(await self._dial_one(peer_id, address))
+                nursery.cancel_scope.cancel()
+            except TacitError as error:
+                errors.append(error)
+
+        with trio.move_on_after(CONNECT_SECONDS + STAGGER_SECONDS * (len(addresses) - 1)):
+            async with trio.open_nursery() as nursery:
+                for number, address in enumerate(addresses):
+                    nursery.start_soon(attempt, number, address)
+        if connections:
+            return connections[0]
+        for error in sorted(errors, key=lambda one: not isinstance(one, IdentityError)):
+            raise error
+        raise NetworkError(f"{name}: nothing at {', '.join(addresses)} within {CONNECT_SECONDS:g} s")
+
+    async def _dial_one(self, peer_id: str, text: str) -> Any:
+        name, address = self._name_of(peer_id), Address.parse(text)
+        try:
+            stream = await trio.open_tcp_stream(address.host, address.port)
+        except OSError as error:
+            raise NetworkError(f"{name}: cannot reach {address.place}: {error.strerror or error}") from None
+        try:
+            notice_silence(stream)
+            raw = RawConnection(TrioTCPStream(stream), True)
+            return await self._host.upgrade_outbound_connection(raw, _libp2p_id(peer_id))
+        except Exception as error:  # noqa: BLE001 - foreign errors are mapped here, once
+            if "mismatch" in _chain(error).lower():
+                raise IdentityError(name, f"somebody else answers at {address.place}") from None
+            raise NetworkError(f"{name}: no connection to {address.place}: {reason(error)}") from None
+
+    async def _exchange(self, connection: Any, peer_id: str, protocol: str, question: bytes) -> bytes:
+        """Raises Unheard if the connection broke before the peer said a word."""
+        begun, state = trio.current_time(), Progress()
+        try:
+            return await exchange(connection, state, self._name_of(peer_id), PREFIX + protocol, question)
+        except trio.Cancelled:
+            # Half a frame may have been sent, or the host at the other end may be gone without a word.
+            if not state.sent or (not state.heard and trio.current_time() - begun >= PATIENCE_SECONDS):
+                self._retire(connection)
+            raise
+
+    # Answering -------------------------------------------------------------------------------------------------------
+
+    async def _accept_stream(self, stream: Any) -> None:
+        """A stream that came in: choose its protocol and answer it. Nothing that happens here may leave it."""
+        sender = ""
+        try:
+            sender = _peer_id(stream.muxed_conn.peer_id)
+            if self._streams[sender] >= MAX_STREAMS:
+                raise RefusedError(self._name_of(sender), "has too many questions open")
+            self._streams[sender] += 1
+            try:
+                words = Incoming(stream)
+                protocol = TProtocol(await negotiate(words, self._host.get_mux().handlers))
+                stream.set_protocol(protocol)
+                await self._host.get_mux().handlers[protocol](words)
+            finally:
+                self._streams[sender] -= 1
+                if not self._streams[sender]:
+                    del self._streams[sender]
+        except Exception as error:  # noqa: BLE001 - what leaves a stream handler ends the host
+            log.debug("a stream of %s ended: %s", self._name_of(sender) if sender else "a stranger", reason(error))
+            await drop(stream)
+
+    async def _answer(
+        self, protocol: str, handler: Handler, limiter: trio.CapacityLimiter, door: Door | None, words: Incoming
+    ) -> None:
+        sender = _peer_id(words.stream.muxed_conn.peer_id)
+        refusal = door(sender) if door is not None else None
+        if refusal is None and limiter.statistics().tasks_waiting >= MAX_WAITING:
+            refusal = RefusedError(self._name_of(self._own_id), "is asked too much just now; try again later")
+        if refusal is not None:
+            await send_answer(words, refusal)
+            return
+        question = await read_question(words)
+        answer: bytes | TacitError = self._failed()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(show_life, words)
+            answer = await in_thread(self._handle, handler, sender, question, limiter=limiter, abandon_on_cancel=True)
+            nursery.cancel_scope.cancel()
+        if isinstance(answer, bytes) and len(answer) > MAX_MESSAGE:
+            log.error("the answer to %s is longer than %d bytes", protocol, MAX_MESSAGE)
+            answer = self._failed()
+        await send_answer(words, answer)
+
+    def _handle(self, handler: Handler, sender: str, question: bytes) -> bytes | TacitError:
+        """In a thread of its own."""
+        try:
+            return handler(sender, question)
+        except TacitError as error:
+            return error
+        except Exception:
+            log.exception("a mesh question from %s failed", self._name_of(sender))
+            return self._failed()
+
+    def _failed(self) -> PeerError:
+        return PeerError(self._name_of(self._own_id), "failed to answer; its log says why")
+
+
+def assert_running(token: trio.lowlevel.TrioToken | None) -> trio.lowlevel.TrioToken:
+    """Raises NetworkError before `main` has begun."""
+    if token is None:
+        raise NetworkError("the mesh is still starting")
+    return token
+
+
+def _remote(stream: trio.SocketStream) -> str:
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return "nowhere"
+
+
+def _libp2p_id(peer_id: str) -> ID:
+    return ID.from_base58(to_libp2p(peer_id))
+
+
+def _peer_id(found: ID) -> str:
+    """Raises ValueError for a key that is not Ed25519."""
+    return from_multihash(found.to_bytes())
+
+
+def _chain(error: BaseException) -> str:
+    words = []
+    cause: BaseException | None = error
+    while cause is not None:
+        words.append(f"{type(cause).__name__} {cause}")
+        cause = cause.__cause__ or cause.__context__
+    return "; ".join(words)

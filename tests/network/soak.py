@@ -1,0 +1,162 @@
+"""Many answers, each with a random fault: no wrong token, no hang, no leaked process, nothing that grows.
+
+    scripts/soak --runs 60 --seed 7
+
+The faults come in shuffled rounds of all of them; prompts, lengths, victims and moments are drawn too, all from the seed
+that is printed, so a run can be repeated (as far as a cluster of processes can).
+
+What must not grow is what a process holds between two answers, once it is warm: private memory, threads, descriptors. For
+each process that lived for eight answers or more, the median of the last three looks is compared with the largest of the
+first third. The bounds are far below what would be there if every answer left something behind: a session that is not let go
+of keeps its links (a thread, a dozen descriptors and more) and its tables (tens of MiB, see MID_SESSION in the output).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faults import Fault, Question, Trial, Trials, WrongOutcome
+from forms import RosterForm
+from lab import Holdings, Lab, own_namespaces, why_not
+from network_cluster import PEERS, NetworkCluster
+
+CASES = Path(__file__).resolve().parents[2] / "models" / "stories" / "expected.json"
+KILLABLE = PEERS[:3]
+CALM = 8  # undisturbed answers at the end
+ENOUGH = 8  # looks at a process before it is judged
+GROWTH = {"private": 24.0, "threads": 4, "files": 12}  # MiB, number, number
+
+
+@dataclass
+class Process:
+    """A process over time: what it held after each answer."""
+
+    name: str
+    held: list[Holdings] = field(default_factory=list)
+
+    def growth(self, what: str) -> float:
+        values = [getattr(one, what) for one in self.held]
+        return float(statistics.median(values[-3:]) - max(values[: max(2, len(values) // 3)]))
+
+
+@dataclass
+class Soak:
+    """What a run of faults found."""
+
+    trials: list[Trial] = field(default_factory=list)
+    processes: dict[int, Process] = field(default_factory=dict)
+    mid_session: float = 0.0  # MiB of private memory that a peer held more in an answer than before it, at most
+
+    def judged(self) -> list[Process]:
+        return [one for one in self.processes.values() if len(one.held) >= ENOUGH]
+
+    def grown(self) -> list[str]:
+        """What grew beyond the bounds, in words."""
+        return [
+            f"{one.name}: {what} grew by {one.growth(what):g} over {len(one.held)} answers (bound: {bound:g})"
+            for one in self.judged()
+            for what, bound in GROWTH.items()
+            if one.growth(what) > bound
+        ]
+
+    def look(self, cluster: NetworkCluster) -> None:
+        for (name, pid), holdings in cluster.holdings().items():
+            self.processes.setdefault(pid, Process(name)).held.append(holdings)
+
+
+def questions(chance: random.Random, shortest: int, longest: int) -> Iterator[Question]:
+    """The shipped model's own prompts, with the greedy tokens that float64 arithmetic in the clear gives."""
+    cases = json.loads(CASES.read_text(encoding="utf-8"))["cases"]
+    while True:
+        case = chance.choice(cases)
+        yield Question(case["prompt"], tuple(case["greedy_new_ids"][: chance.randint(shortest, longest)]))
+
+
+def faults(chance: random.Random) -> Iterator[Fault]:
+    while True:
+        yield from chance.sample(list(Fault), len(Fault))
+
+
+def soak(cluster: NetworkCluster, seed: int, runs: int, say: Callable[[str], None]) -> Soak:
+    """`runs` answers with a fault each, then some without. Raises WrongOutcome, with the number of the run."""
+    chance = random.Random(seed)
+    asked, drawn = questions(chance, 16, 48), faults(chance)
+    trials, found = Trials(cluster, chance, KILLABLE), Soak()
+    for number in range(1, runs + 1):
+        fault = next(drawn)
+        began = time.monotonic()
+        try:
+            trial = trials.undergo(fault, next(asked))
+        except WrongOutcome as error:
+            raise WrongOutcome(f"run {number} of seed {seed}: {error}\n{cluster.logs()}") from error
+        found.trials.append(trial)
+        found.look(cluster)
+        where = f"{trial.victim} {trial.role}".strip()
+        say(f"{number:3} {fault.value:20} {where:18} {trial.seconds:5.2f} s  (all {time.monotonic() - began:5.1f} s)")
+    cluster.await_whole()
+    for _ in range(CALM):
+        trials.undisturbed(next(asked))
+        cluster.await_whole()
+        found.look(cluster)
+    found.mid_session = _mid_session(cluster, next(asked))
+    return found
+
+
+def _mid_session(cluster: NetworkCluster, question: Question) -> float:
+    before = {name: held.private for (name, _), held in cluster.holdings().items()}
+    cluster.ask(question.prompt, len(question.token_ids))
+    most, event = 0.0, ""
+    while event not in ("done", "error"):
+        event = cluster.asker.event(60)["event"]
+        if event == "token":
+            held = {name: held.private for (name, _), held in cluster.holdings().items()}
+            most = max(most, *(held[name] - before[name] for name in PEERS))
+    return most
+
+
+def report(found: Soak) -> str:
+    """Two tables in Markdown: times by fault, growth by process."""
+    lines = ["| fault | answers | median | longest |", "| --- | --- | --- | --- |"]
+    for fault in Fault:
+        seconds = [trial.seconds for trial in found.trials if trial.fault is fault]
+        if seconds:
+            row = f"{len(seconds)} | {statistics.median(seconds):.2f} s | {max(seconds):.2f} s"
+            lines.append(f"| {fault.value} | {row} |")
+    lines += ["", "| process | answers | private MiB, first to last | growth | threads | descriptors |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    for one in found.judged():
+        lines.append(
+            f"| {one.name} | {len(one.held)} | {one.held[0].private:.0f} to {one.held[-1].private:.0f} "
+            f"| {one.growth('private'):+.1f} | {one.growth('threads'):+g} | {one.growth('files'):+g} |"
+        )
+    return "\n".join([*lines, "", f"MID_SESSION: {found.mid_session:.0f} MiB"])
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="scripts/soak", description="Answers with a random fault each.")
+    options.add_argument("--runs", type=int, default=50)
+    options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    asked = options.parse_args()
+    if reason := why_not():
+        print(f"cannot: {reason}", file=sys.stderr)
+        return 2
+    print(f"--runs {asked.runs} --seed {asked.seed}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, Lab(Path(folder)) as lab:
+        found = soak(NetworkCluster(lab, RosterForm), asked.seed, asked.runs, lambda line: print(line, flush=True))
+    print(report(found))
+    wrong = [*found.grown(), *(f"leaked: {command}" for command in lab.leaked), *own_namespaces()]
+    print("\n".join(wrong) or "no wrong token, no hang, no leaked process, no growth")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
