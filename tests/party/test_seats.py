@@ -105,23 +105,3 @@ def test_a_client_that_floods_is_cut_off_and_costs_little(weighed: EchoCluster) 
     log = weighed.log(name).read_text()
     assert "client: sent" in log
     assert "ahead of being read, in a session where at most 4 MB can be" in log
-
-
-@needs_proc
-def test_a_frame_that_never_ends_is_cut_off(weighed: EchoCluster) -> None:
-    """ZeroMQ's own limits count whole messages: the parts of one that is never complete are bounded by the seat alone."""
-    settled(weighed)
-    session = weighed.session(4, 8)
-    link = session.links.peer0
-    name = weighed.name_in_role(session, 0)
-    before = peak_of(weighed, name, anew=True)
-    part = bytes(512 << 10)
-    sent, deadline = 0, time.monotonic() + 10
-    while sent < 1 << 31 and link._gone() is None:
-        assert time.monotonic() < deadline
-        sent += len(part) if link._put(part, True) else 0
-    session.close()
-    settled(weighed)
-    grown = peak_of(weighed, name) - before
-    assert grown < 300 << 20, f"{sent >> 20} MB were sent, memory grew by {grown >> 20} MB"
-    assert "ahead of being read" in weighed.log(name).read_text()
