@@ -16,7 +16,7 @@
     peer_id = "…43 characters…"
     address = "/dns4/alice.example/tcp/7450"   # may end in /p2p/12D3Koo…, which then has to be this peer's
     models = ["stories"]              # folders or names, on that machine
-    price = { currency = "EUR", compute = 120000, dealer = 40000 }  # millionths of a unit per million tokens
+    price = { currency = "EUR", compute = 0.12, dealer = 0.04 }  # for a million tokens; free if left out
 
 All nodes and clients use the same file: nodes admit nobody else and take their settings from it, clients pin it.
 """
@@ -30,17 +30,24 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .address import Address
-from .checks import display_name, is_name, is_peer_id, is_url
+from .checks import display_name, is_currency, is_name, is_peer_id, is_url
 from .errors import ConfigError, UsageError
 from .members import Member, name_in
-from .records import Check, Record, boolean, distinct, integer, many, text
+from .records import Check, Record, boolean, distinct, many, text
 from .tables import Table
 
-MAX_PRICE = 10**12  # millionths of a unit of currency per million tokens
 MAX_PEERS = 4096
 
 is_model_argument = text(r"[^\x00-\x1f\x7f]{1,1024}", "a model's folder or name")
-is_currency = text(r"[A-Z]{3}", "a currency (three capital letters)")
+_is_decimal = text(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", "an amount of at most six decimal places, from 0 to 999999999")
+
+
+def is_amount(value: Any) -> str:
+    """Decimal text, or a number of TOML made such."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = f"{value:.6f}".rstrip("0").rstrip(".")
+    found: str = _is_decimal(value)
+    return found
 
 
 def is_address(value: Any) -> str:
@@ -55,27 +62,23 @@ def is_address(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Price(Record):
-    """What a peer asks for its work: millionths of a unit of `currency` per million tokens, in either role."""
+class Prices(Record):
+    """What a peer asks for a million tokens, in units of `currency`, as decimal text."""
 
-    currency: str
-    compute: int
-    dealer: int
+    currency: str = "EUR"
+    compute: str = "0"
+    dealer: str = "0"
 
-    CHECKS: ClassVar[dict[str, Check]] = {
-        "currency": is_currency,
-        "compute": integer(0, MAX_PRICE),
-        "dealer": integer(0, MAX_PRICE),
-    }
+    CHECKS: ClassVar[dict[str, Check]] = {"currency": is_currency, "compute": is_amount, "dealer": is_amount}
 
 
 @dataclass(frozen=True)
 class PeerEntry(Member):
-    """A [[peer]]. `address` carries its id; no `price` means that it is free."""
+    """A [[peer]]. `address` carries its id; no `prices` means that it is free."""
 
     address: str
     models: tuple[str, ...] = ()
-    price: Price | None = None
+    prices: Prices | None = None
 
     CHECKS: ClassVar[dict[str, Check]] = {
         **Member.CHECKS,
@@ -112,7 +115,7 @@ class NodeSettings:
     advertise: str  # host under which others reach it
     join: tuple[str, ...]
     models: tuple[str, ...] = ()
-    price: Price | None = None
+    prices: Prices | None = None
 
 
 @dataclass(frozen=True)
@@ -180,14 +183,14 @@ class ClusterFile:
 
     def node(self, name: str) -> NodeSettings:
         """How the peer or coordinator of this name starts. Raises ConfigError listing the names there are."""
-        everyone = (self.coordinator, *self.members)
+        everyone: tuple[CoordinatorPlace | PeerEntry, ...] = (self.coordinator, *self.members)
         for one in everyone:
             if one.name == name:
                 join = tuple(other.address for other in everyone if other is not one)
                 address = Address.parse(one.address)
                 found = NodeSettings(name, one.peer_id, "", _listen(address), address.host, join)
                 if isinstance(one, PeerEntry):
-                    found = replace(found, operator=one.operator, models=one.models, price=one.price)
+                    found = replace(found, operator=one.operator, models=one.models, prices=one.prices)
                 return found
         names = ", ".join(one.name for one in everyone)
         raise ConfigError(f"{self.path}: has no {name!r}; it has {names}: say --name")
@@ -210,7 +213,7 @@ def _peer(table: Table) -> PeerEntry:
         peer_id,
         _address(table, peer_id),
         table.take("models", PeerEntry.CHECKS["models"], ()),
-        table.take("price", is_price, None),
+        table.take("price", is_prices, None),
     )
     table.end()
     return found
@@ -225,14 +228,14 @@ def _address(table: Table, peer_id: str) -> str:
     return str(found.of(peer_id))
 
 
-def is_price(value: Any) -> Price:
-    """A table of currency, compute and dealer."""
-    if not isinstance(value, dict) or set(value) != set(Price.CHECKS):
-        raise ValueError('is not a table of the form { currency = "EUR", compute = 120000, dealer = 40000 }')
+def is_prices(value: Any) -> Prices:
+    """A table of any of currency, compute and dealer."""
+    if not isinstance(value, dict) or not set(value) <= set(Prices.CHECKS):
+        raise ValueError('is not a table of the form { currency = "EUR", compute = 0.12, dealer = 0.04 }')
     try:
-        return Price(**value)
+        return Prices(**value)
     except UsageError as error:
-        raise ValueError(str(error).removeprefix("Price.")) from None
+        raise ValueError(str(error).removeprefix("Prices.")) from None
 
 
 def _listen(address: Address) -> str:

@@ -32,7 +32,7 @@ class Source:
 
         Header "": before the first table.
         """
-        at = self._header_line(header, number) if header else 0
+        at = self._header_line([header], number) if header else 0
         if at is None:
             return None
         name = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]")
@@ -41,11 +41,13 @@ class Source:
                 break
             if name.match(line):
                 return below
-        return at or None
+        path = f"{header.strip('[]')}.{key}" if header else key
+        return self._header_line([f"[{path}]", f"[[{path}]]"], 0) or at or None
 
-    def _header_line(self, header: str, number: int) -> int | None:
+    def _header_line(self, headers: Collection[str], number: int) -> int | None:
+        wanted = [header.replace(" ", "") for header in headers]
         for at, line in enumerate(self._lines, 1):
-            if line.split("#")[0].strip().replace(" ", "").replace('"', "") == header.replace(" ", ""):
+            if line.split("#")[0].strip().replace(" ", "").replace('"', "") in wanted:
                 if number == 0:
                     return at
                 number -= 1
@@ -87,9 +89,9 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._found
 
-    def keys(self) -> list[str]:
-        """What the file has here; asking for them all is up to the caller."""
-        return list(self._found)
+    def __iter__(self) -> Iterator[str]:
+        """The keys that the file has here; asking for them all is up to the caller."""
+        return iter(self._found)
 
     def take(self, key: str, check: Check, default: Any = _MISSING) -> Any:
         """The checked value, or the default where there is none. Raises ConfigError: missing, or not as it has to be."""

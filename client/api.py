@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, UsageError
-from ..members import Pinned, Roster
+from ..errors import TacitError, UsageError
 from ..transport import new_context
-from . import state
 from .catalogue import Catalogue
+from .config import Config
 from .connect import Opener
 from .directory import Directory
 from .generation import Generation, Runner
 from .policy import Policy
 from .receipts import Book
+from .resolve import Reference, find
 from .results import Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
@@ -25,7 +25,7 @@ from .sampling import Sampling
 if TYPE_CHECKING:
     from .launch import Cluster
 
-DEFAULT_NEW_TOKENS = 128
+log = logging.getLogger("tacit.client")
 
 
 class Client:
@@ -41,38 +41,46 @@ class Client:
         cluster: str | Path | Cluster | None = None,
         *,
         model: str | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
         policy: Policy | None = None,
-        keep_receipts: bool = True,
+        keep_receipts: bool | None = None,
+        trust_on_first_use: bool = False,
+        notice: Callable[[str], None] = log.warning,
     ) -> None:
-        """`cluster`: a cluster.json (it pins the peers and names the coordinator), or a `Cluster` of this process.
+        """`cluster`: a cluster.json or cluster.toml (it pins the peers and names the coordinator), a name in config.toml, a
+        coordinator's address (peers are pinned by `tacit peers pin`), or a `Cluster` of this process.
 
-        None: the one that TACIT_CLUSTER names, else the newest that runs on this machine, else one that this client
-        starts for itself and stops when closed (needs the [peer] extra). `model`: the default for every request.
-        `timeout`: seconds that one step may take. `policy`: whom to accept as peers, and how often to go on without one
-        that was lost. `keep_receipts`: store what the peers sign (`tacit receipts` shows it).
-        Raises ConfigError, UsageError or NetworkError.
+        None: the one that TACIT_CLUSTER or default_cluster of config.toml names, else the newest that runs on this
+        machine, else one that this client starts for itself and stops when closed (needs the [peer] extra).
+        `model`: the default for every request. `timeout`: seconds that one step may take. `policy`: whom to accept as
+        peers, and how often to go on without one that was lost. `keep_receipts`: store what the peers sign
+        (`tacit receipts` shows it). For these None means: as set in config.toml or by a TACIT_* variable.
+        `trust_on_first_use`: where no peer is pinned yet, pin those that the coordinator shows, at its word. `notice`
+        is told of every pin made so, and of every new key that was followed.
+        Raises ConfigError, UsageError or NetworkError; on first use also PeerError.
         """
         self._own: Cluster | None = None
-        policy = policy or Policy()
-        self._book = Book() if keep_receipts else None
-        path = _roster_path(cluster)
-        if path is None:
+        self._config = Config.load()
+        meant = _meant(cluster, self._config)
+        self._named = meant.name if meant else None
+        self._timeout = self._setting("timeout", timeout)
+        self._model: str | None = self._setting("model", model)
+        self._book = Book() if self._setting("keep_receipts", keep_receipts) else None
+        policy = policy or self._config.policy(self._named)
+        if meant is None:
             from .launch import DEFAULT_MODEL
             from .launch import Cluster as Launched
 
-            self._own = Launched(model=model or DEFAULT_MODEL).start()
-            path, model = self._own.roster_path, None
-        self._pinned: Pinned = Roster.load(path)
+            self._own = Launched(model=self._model or DEFAULT_MODEL).start()
+            meant, self._model = Reference("the new cluster", file=self._own.roster_path), None
         try:
+            self._pinned = meant.pinned(trust_on_first_use=trust_on_first_use, say=notice, timeout=self._timeout)
             self._policy = policy.admitted(self._pinned)
-        except UsageError:
+        except TacitError:
             if self._own is not None:
                 self._own.stop()
             raise
-        self._model = model
-        self._timeout = timeout
-        self._directory = Directory(self._pinned.url, timeout=timeout)
+        self._directory = Directory(self._pinned.url, timeout=self._timeout)
         self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
 
@@ -81,7 +89,7 @@ class Client:
         prompt: str | Sequence[int],
         *,
         model: str | None = None,
-        max_new_tokens: int = DEFAULT_NEW_TOKENS,
+        max_new_tokens: int | None = None,
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -93,7 +101,8 @@ class Client:
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
 
-        `prompt` is text, or a list of token ids taken as they are. Temperature 0 takes the most likely token each time.
+        `prompt` is text, or a list of token ids taken as they are. `max_new_tokens`: None for what is
+        set, else 128. Temperature 0 takes the most likely token each time.
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
         may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
@@ -114,7 +123,7 @@ class Client:
             found.tokenizer,
             prompt,
             start,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else stop,
         )
@@ -146,6 +155,9 @@ class Client:
         if self._own is not None:
             self._own.stop()
 
+    def _setting(self, key: str, given: Any) -> Any:
+        return self._config.get(f"client.{key}", given, self._named)
+
     def _check_open(self) -> None:
         if self._context.closed:
             raise UsageError("this client is closed")
@@ -157,22 +169,10 @@ class Client:
         self.close()
 
 
-def _roster_path(cluster: str | Path | Cluster | None) -> Path | None:
-    """The cluster.json to use; None if there is none and a cluster has to be started."""
-    if isinstance(cluster, str | Path):
-        return Path(cluster)
-    if cluster is not None:
-        if not cluster.url:
-            raise UsageError("this cluster is not running: call its start(), or use it in a `with`")
-        return cluster.roster_path
-    return find_roster()
-
-
-def find_roster() -> Path | None:
-    """The cluster.json that TACIT_CLUSTER names, else that of the newest cluster running on this machine, else None."""
-    if named := os.environ.get("TACIT_CLUSTER"):
-        if not Path(named).is_file():
-            raise ConfigError(f"TACIT_CLUSTER is {named}, which is no file: name a cluster.json, or unset it")
-        return Path(named)
-    found = state.running()
-    return Path(found[0].roster) if found else None
+def _meant(cluster: str | Path | Cluster | None, config: Config) -> Reference | None:
+    """The cluster to use; None if there is none and one has to be started."""
+    if cluster is None or isinstance(cluster, str | Path):
+        return find(cluster, config)
+    if not cluster.url:
+        raise UsageError("this cluster is not running: call its start(), or use it in a `with`")
+    return Reference("this cluster", file=cluster.roster_path)

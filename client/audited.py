@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..checks import short_id
-from ..errors import ConfigError, IdentityError, PeerError
-from ..members import Pinned, Roster
+from ..errors import IdentityError, PeerError
+from ..members import Pinned
 from ..software import software_digest
 from .audit import Heard, audit, by_software, worst
+from .config import Config
 from .directory import Directory
+from .resolve import need
 
 PROVES = (
     "each peer shown as answered holds the key that is pinned for it, and said this after it was asked just now",
@@ -30,9 +31,10 @@ DOES_NOT_PROVE = (
 _WIDE = 160  # what a pipe or file takes, so that nothing is cut off there
 
 
-def run_verify(*, cluster: Path | None, as_json: bool) -> None:
+def run_verify(*, cluster: str | None, as_json: bool, trust_on_first_use: bool = False) -> None:
     """Show it all, then raise IdentityError or PeerError if anything is wrong with it."""
-    pinned = _pinned(cluster)
+    say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
+    pinned = need(cluster, Config.load()).pinned(trust_on_first_use=trust_on_first_use, say=say)
     software = software_digest()
     directory = Directory(pinned.url, timeout=10.0)
     try:
@@ -109,12 +111,3 @@ def _show(pinned: Pinned, heard: Sequence[Heard], software: str) -> None:
     for words in DOES_NOT_PROVE:
         console.print(f"  {words}")
     console.print()
-
-
-def _pinned(cluster: Path | None) -> Pinned:
-    from .api import find_roster
-
-    path = cluster or find_roster()
-    if path is None:
-        raise ConfigError("no cluster is running on this machine: start one with `tacit up`, or name its --cluster")
-    return Roster.load(path)

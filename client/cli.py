@@ -22,8 +22,39 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_NAME = "What this node is called in its cluster; default: the host name."
+_JOIN = "Multiaddr of any member, as it printed it (/ip4/…/tcp/…/p2p/12D3…); give it again for more."
+_INVITE = "NAME:SECRET as the first node printed it; kept after the first start. Or TACIT_INVITE."
+_ADVERTISE = "Host or address under which others reach this node, if not that of --listen."
+_IDENTITY = "Identity file; default: one in your data folder, made on the first start."
+_CLUSTER_NAME = "What to call the cluster, if this node founds it."
+_CLUSTER_FILE = "A cluster.toml: its members and no others, and this node's settings."
+_OWN = "All peers are mine: a session may take several of one operator."
+_NO_MDNS = "Do not look for members on the local network."
+_ROSTER = "A cluster.json instead: a fixed cluster on one machine, without libp2p (needs --identity)."
+
 identity_app = typer.Typer(no_args_is_help=True, help="Make and show the identity of a peer or coordinator.")
 app.add_typer(identity_app, name="identity")
+config_app = typer.Typer(help="Show the settings that hold, and where each comes from.")
+app.add_typer(config_app, name="config")
+peers_app = typer.Typer(no_args_is_help=True, help="Pin the peers you trust, by their ids; nobody else gets a prompt.")
+app.add_typer(peers_app, name="peers")
+
+Meant = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="A cluster.json or cluster.toml, a name in config.toml, or a coordinator's address. Default: the one that is "
+        "set, else the one that runs on this machine.",
+    ),
+]
+FirstUse = Annotated[
+    bool,
+    typer.Option(
+        "--trust-on-first-use",
+        help="Where no peer is pinned yet, pin all that the coordinator shows now, at its word; later changes are refused.",
+    ),
+]
 
 
 def main() -> None:
@@ -85,7 +116,7 @@ def ask(
     model: Annotated[
         str | None, typer.Option(help="Which model, if the cluster serves several; or the one to start a cluster with.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after this many tokens.")] = 128,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Stop after this many tokens. Default: 128")] = None,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 takes the most likely token each time; 1 samples as the model says.")
     ] = 0.0,
@@ -103,17 +134,15 @@ def ask(
             help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine."
         ),
     ] = "pair",
-    cluster: Annotated[
-        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
-    ] = None,
+    cluster: Meant = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of streaming text.")] = False,
     operator: Annotated[
         list[str] | None,
         typer.Option(help="Accept peers of this operator only; give it again for more (three needed)."),
     ] = None,
     max_resumes: Annotated[
-        int, typer.Option(min=0, max=3, help="Go on with other peers this often when one is lost.")
-    ] = 3,
+        int | None, typer.Option(min=0, max=3, help="Go on with other peers this often when one is lost. Default: 3")
+    ] = None,
     any_operator: Annotated[
         bool,
         typer.Option("--any-operator", help="Go on with peers of other operators than the answer began with, too."),
@@ -121,13 +150,17 @@ def ask(
     max_price: Annotated[
         str | None, typer.Option(help="The most that a million tokens may cost, as in '3 EUR'. Default: any price")
     ] = None,
-    receipt: Annotated[bool, typer.Option(help="Keep what the peers sign (see: tacit receipts).")] = True,
+    receipt: Annotated[
+        bool | None,
+        typer.Option("--receipt/--no-receipt", help="Keep what the peers sign (see: tacit receipts). Default: yes"),
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one step may take. Default: 60")] = None,
+    trust_on_first_use: FirstUse = False,
 ) -> None:
     """Ask a running cluster, privately; without one, start a cluster for this question."""
     if protocol not in ("pair", "plain"):
         raise typer.BadParameter(f"{protocol!r} is not a protocol; choose pair or plain", param_hint="--protocol")
     from .commands import run_ask
-    from .policy import Policy
 
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
@@ -138,9 +171,23 @@ def ask(
         "stop": tuple(stop or ()),
     }
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if prompt == "-" else prompt
-    policy = Policy(frozenset(operator) if operator else None, max_resumes, not any_operator, max_price)
-    rules: dict[str, Any] = {"policy": policy, "keep_receipts": receipt}
-    run_ask(text, model=model, protocol=protocol, cluster=cluster, as_json=json_, settings=settings, rules=rules)
+    policy: dict[str, Any] = {
+        "operators": operator,
+        "max_resumes": max_resumes,
+        "same_operators": not any_operator,
+        "max_price": max_price,
+    }
+    rules: dict[str, Any] = {"keep_receipts": receipt, "timeout": timeout, "trust_on_first_use": trust_on_first_use}
+    run_ask(
+        text,
+        model=model,
+        protocol=protocol,
+        cluster=cluster,
+        as_json=json_,
+        settings=settings,
+        policy=policy,
+        rules=rules,
+    )
 
 
 @app.command()
@@ -154,22 +201,19 @@ def check(
 
 
 @app.command()
-def status(
-    cluster: Annotated[
-        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
-    ] = None,
-) -> None:
+def status(cluster: Meant = None, trust_on_first_use: FirstUse = False) -> None:
     """Show the peers, sessions and models of a cluster."""
     from .commands import run_status
 
-    run_status(cluster)
+    run_status(cluster, trust_on_first_use)
 
 
 @app.command()
 def receipts(
     last: Annotated[int, typer.Option(min=1, help="Show this many, the newest.")] = 20,
     cluster: Annotated[
-        Path | None, typer.Option(help="A cluster.json: check that it pins the peers that signed.")
+        str | None,
+        typer.Option(help="A cluster, named as elsewhere: check that the peers that signed are pinned for it."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
@@ -181,57 +225,171 @@ def receipts(
 
 @app.command()
 def verify(
-    cluster: Annotated[
-        Path | None, typer.Option(help="The cluster.json to use; default: the cluster running on this machine.")
-    ] = None,
+    cluster: Meant = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    trust_on_first_use: FirstUse = False,
 ) -> None:
     """Ask every pinned peer to sign, now, who it is and what it runs; exit status 1 if anything is not as it should be."""
     from .audited import run_verify
 
-    run_verify(cluster=cluster, as_json=json_)
+    run_verify(cluster=cluster, as_json=json_, trust_on_first_use=trust_on_first_use)
 
 
 @app.command()
 def peer(
-    identity: Annotated[Path, typer.Option(help="Identity file of this peer (see: tacit identity new).")],
-    roster: Annotated[Path, typer.Option(help="The cluster.json that lists this peer and the others.")],
-    model: Annotated[list[str], typer.Option(help="A Hugging Face folder or a shipped name; may be given again.")],
-    host: Annotated[str, typer.Option(help="Address that links listen on.")] = "127.0.0.1",
-    advertise: Annotated[str | None, typer.Option(help="Address under which others reach --host, if not that.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A Hugging Face folder or a shipped name to serve; give it again for more."),
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Who runs this peer; a session takes three different ones. Or TACIT_OPERATOR.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help=_NAME)] = None,
+    join: Annotated[list[str] | None, typer.Option(help=_JOIN)] = None,
+    invite: Annotated[str | None, typer.Option(help=_INVITE)] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Multiaddr that the mesh listens on; default: /ip4/0.0.0.0/tcp/7450.")
+    ] = None,
+    advertise: Annotated[str | None, typer.Option(help=_ADVERTISE)] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address that the links of sessions listen on; default: that of --listen.")
+    ] = None,
+    link_ports: Annotated[
+        str | None,
+        typer.Option(help="Ports for those links, such as 7460-7499, to be opened in a firewall; default: any."),
+    ] = None,
+    identity: Annotated[Path | None, typer.Option(help=_IDENTITY)] = None,
+    cluster_name: Annotated[str | None, typer.Option(help=_CLUSTER_NAME)] = None,
+    cluster_file: Annotated[Path | None, typer.Option(help=_CLUSTER_FILE)] = None,
+    own: Annotated[bool, typer.Option("--own", help=_OWN)] = False,
+    no_mdns: Annotated[bool, typer.Option("--no-mdns", help=_NO_MDNS)] = False,
+    roster: Annotated[Path | None, typer.Option(help=_ROSTER)] = None,
     max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
     price_compute: Annotated[str, typer.Option(help="For a million tokens as a compute peer.")] = "0",
     price_dealer: Annotated[str, typer.Option(help="For a million tokens as the dealer.")] = "0",
     currency: Annotated[str, typer.Option(help="Of both prices: three capital letters.")] = "EUR",
 ) -> None:
-    """Run one peer of a cluster, in the foreground."""
+    """Run one peer of a cluster, in the foreground. The first one founds it and prints what the others type."""
     from .commands import run_server
 
-    arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host]
-    arguments += ["--max-sessions", str(max_sessions)]
-    arguments += ["--price-compute", price_compute, "--price-dealer", price_dealer, "--currency", currency]
-    if advertise is not None:
-        arguments += ["--advertise", advertise]
-    for one in model:
-        arguments += ["--model", one]
-    run_server("party", arguments)
+    options: dict[str, Any] = {
+        "model": model, "operator": operator, "name": name, "join": join, "invite": invite, "listen": listen,
+        "advertise": advertise, "host": host, "link-ports": link_ports, "identity": identity,
+        "cluster-name": cluster_name, "cluster-file": cluster_file, "own": own, "no-mdns": no_mdns, "roster": roster,
+        "max-sessions": max_sessions, "price-compute": price_compute, "price-dealer": price_dealer, "currency": currency,
+    }  # fmt: skip
+    run_server("party", _arguments(options))
 
 
 @app.command()
 def coordinator(
-    identity: Annotated[Path, typer.Option(help="Identity file of the coordinator.")],
-    roster: Annotated[Path, typer.Option(help="The cluster.json that lists the peers.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 7440,
+    join: Annotated[list[str] | None, typer.Option(help=_JOIN)] = None,
+    invite: Annotated[str | None, typer.Option(help=_INVITE)] = None,
+    name: Annotated[str | None, typer.Option(help=_NAME)] = None,
+    operator: Annotated[str | None, typer.Option(help="Who runs it; default: its name. Or TACIT_OPERATOR.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for clients (HTTP); 0: any free one.")] = 7440,
+    host: Annotated[
+        str | None, typer.Option(help="Address that clients (HTTP) are served on; default: that of --listen.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Multiaddr that the mesh listens on; default: /ip4/0.0.0.0/tcp/7449.")
+    ] = None,
+    advertise: Annotated[str | None, typer.Option(help=_ADVERTISE)] = None,
+    identity: Annotated[Path | None, typer.Option(help=_IDENTITY)] = None,
+    cluster_name: Annotated[str | None, typer.Option(help=_CLUSTER_NAME)] = None,
+    cluster_file: Annotated[Path | None, typer.Option(help=_CLUSTER_FILE)] = None,
+    own: Annotated[bool, typer.Option("--own", help=_OWN)] = False,
+    no_mdns: Annotated[bool, typer.Option("--no-mdns", help=_NO_MDNS)] = False,
+    roster: Annotated[Path | None, typer.Option(help=_ROSTER)] = None,
     state: Annotated[Path | None, typer.Option(help="File for what outlives it; default: beside the identity.")] = None,
 ) -> None:
-    """Run the coordinator of a cluster, in the foreground."""
+    """Run a coordinator of a cluster, in the foreground: it finds the peers and proposes them to clients."""
     from .commands import run_server
 
-    arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host, "--port", str(port)]
-    if state is not None:
-        arguments += ["--state", str(state)]
-    run_server("coordinator", arguments)
+    options: dict[str, Any] = {
+        "join": join, "invite": invite, "name": name, "operator": operator, "port": port, "host": host, "listen": listen,
+        "advertise": advertise, "identity": identity, "cluster-name": cluster_name, "cluster-file": cluster_file,
+        "own": own, "no-mdns": no_mdns, "roster": roster, "state": state,
+    }  # fmt: skip
+    run_server("coordinator", _arguments(options))
+
+
+def _arguments(options: dict[str, Any]) -> list[str]:
+    """What the server's own command line takes; options not given are left to it."""
+    found: list[str] = []
+    for name, value in options.items():
+        if value is True:
+            found.append(f"--{name}")
+        elif isinstance(value, list):
+            found += [word for one in value for word in (f"--{name}", str(one))]
+        elif value is not None and value is not False:
+            found += [f"--{name}", str(value)]
+    return found
+
+
+@config_app.callback(invoke_without_command=True)
+def config(
+    context: typer.Context,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the settings that hold, and where each comes from (flag, then TACIT_* variable, config.toml, default)."""
+    if context.invoked_subcommand is None:
+        from .configured import run_config
+
+        run_config(as_json=json_)
+
+
+@config_app.command("path")
+def config_path_() -> None:
+    """Show where config.toml is, or would be."""
+    from .config import config_path
+
+    print(config_path())
+
+
+@peers_app.command("pin")
+def peers_pin(
+    peer_id: Annotated[list[str] | None, typer.Argument(help="Ids, as their operators tell them.")] = None,
+    operator: Annotated[str, typer.Option(help="Who runs them. Your word counts, not theirs.")] = "",
+    name: Annotated[str, typer.Option(help="What to call the peer; default: what it calls itself.")] = "",
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Pin all peers of this cluster.toml or cluster.json instead.")
+    ] = None,
+    cluster: Meant = None,
+) -> None:
+    """Pin peers: from now on they, and only they, may get your prompts of this cluster."""
+    if (from_ is None) != bool(peer_id) or bool(operator) != bool(peer_id):
+        raise typer.BadParameter("give ids and their --operator, or a file", param_hint="PEER_ID, --from")
+    if name and len(peer_id or ()) != 1:
+        raise typer.BadParameter("is for one peer at a time", param_hint="--name")
+    from .peering import pin, pin_from
+
+    if from_ is not None:
+        pin_from(from_, cluster=cluster)
+    else:
+        pin(peer_id or [], operator=operator, name=name, cluster=cluster)
+
+
+@peers_app.command("list")
+def peers_list(
+    cluster: Meant = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show which peers are pinned, and which are there without being pinned."""
+    from .peering import show
+
+    show(cluster=cluster, as_json=json_)
+
+
+@peers_app.command("forget")
+def peers_forget(
+    who: Annotated[list[str], typer.Argument(help="Names or ids of pinned peers; 8 characters of an id are enough.")],
+    cluster: Meant = None,
+) -> None:
+    """Unpin peers."""
+    from .peering import forget
+
+    forget(who, cluster=cluster)
 
 
 @identity_app.command("new")

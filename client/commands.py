@@ -66,21 +66,34 @@ def run_ask(
     *,
     model: str | None,
     protocol: str,
-    cluster: Path | None,
+    cluster: str | None,
     as_json: bool,
     settings: dict[str, Any],
+    policy: dict[str, Any],
     rules: dict[str, Any],
 ) -> None:
-    """Stream an answer, or print it as one JSON object. `rules` are the client's: policy, keep_receipts."""
+    """Stream an answer, or print it as one JSON object.
+
+    `settings` are those of `Client.generate`, `policy` of `Config.policy`, `rules` of `Client`; None: as set elsewhere.
+    """
+    from .config import Config
+    from .resolve import find
+
     _interrupt_on_signals()
+    config = Config.load()
     if protocol == "plain":
         from .plain import generate
 
         _err.print("[yellow]plain: nothing is private; the model runs in the clear on this machine[/]")
+        settings["max_new_tokens"] = config.get("client.max_new_tokens", settings["max_new_tokens"])
         _answer(generate(model, prompt, **settings), as_json)
         return
-    with _client(cluster, model, rules) as (client, name):
-        _answer(client.generate(prompt, model=name, on_resume=_say_resumed, **settings), as_json)
+    meant = find(cluster, config)
+    name = meant.name if meant else None
+    rules["policy"] = config.policy(name, **policy)
+    model = config.get("client.model", model, name)
+    with _client(cluster if meant else None, meant is not None, model, rules) as (client, served):
+        _answer(client.generate(prompt, model=served, on_resume=_say_resumed, **settings), as_json)
 
 
 def _say_resumed(resume: Resume) -> None:
@@ -180,15 +193,20 @@ def run_check(model: str) -> None:
     _out.print(f"{model} fits: at least {min(row.margin_bits for row in report.rows):.1f} bits of margin everywhere.")
 
 
-def run_status(cluster: Path | None) -> None:
-    """Peers, sessions and models of a cluster."""
-    from .api import Client, find_roster
+def run_status(cluster: str | None, trust_on_first_use: bool = False) -> None:
+    """Peers, sessions and models of a cluster, as its coordinator shows them."""
+    from .config import Config
+    from .directory import Directory
+    from .resolve import need
 
-    path = cluster or find_roster()
-    if path is None:
-        raise ConfigError("no cluster is running on this machine: start one with `tacit up`, or name its --cluster")
-    with Client(path, keep_receipts=False) as client:
-        status, served = client.status(), client.describe_models()
+    meant = need(cluster, Config.load())
+    if trust_on_first_use:
+        meant.pinned(trust_on_first_use=True, say=_notice)
+    directory = Directory(meant.where)
+    try:
+        status, served = directory.status(), directory.models()
+    finally:
+        directory.close()
     table = Table("peer", "id", "operator", "state", "sessions", "models", title="Peers", title_justify="left")
     for peer in status.get("peers", []):
         state = "ready" if peer.get("live") else f"silent: {peer.get('reason') or 'no answer yet'}"
@@ -268,24 +286,29 @@ def utc(seconds: float) -> str:
 
 
 @contextmanager
-def _client(cluster: Path | None, model: str | None, rules: dict[str, Any]) -> Iterator[tuple[Client, str | None]]:
-    """A client of the cluster meant, and the model's name there; starts a cluster where none is running."""
-    from .api import Client, find_roster
+def _client(
+    cluster: str | None, there: bool, model: str | None, rules: dict[str, Any]
+) -> Iterator[tuple[Client, str | None]]:
+    """A client of the cluster meant, and the model's name there; starts a cluster where none is `there`."""
+    from .api import Client
     from .launch import DEFAULT_MODEL, Cluster
 
-    path = cluster or find_roster()
-    if path is not None:
-        with Client(path, **rules) as client:
+    if there:
+        with Client(cluster, notice=_notice, **rules) as client:
             yield client, _served(client, model)
         return
     own = Cluster(model=model or DEFAULT_MODEL)
     try:
         with _progress() as say:
             own.start(say)
-        with Client(own, **rules) as client:
-            yield client, None
+        with Client(own, notice=_notice, **rules) as client:
+            yield client, _served(client, model)
     finally:
         _stop(own)
+
+
+def _notice(what: str) -> None:
+    _err.print(f"[yellow]{escape(what)}[/]")
 
 
 def _stop(cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import zmq
 
+from ..errors import IdentityError
 from ..members import Pinned
 from ..quotes import Price, Quotes
 from ..transport import CurveKeys, LinkSettings, dial_peers
@@ -18,6 +19,7 @@ from .generation import ModelFacts
 from .policy import check_choice
 from .receipts import Auditor, Book
 from .session import PrivateSession
+from .strangers import Strangers
 from .verify import Seats, check_quotes, check_seats
 
 
@@ -54,6 +56,7 @@ class Opener:
         self._timeout = timeout
         self._book = book
         self._most = most
+        self._strangers = Strangers(directory, pinned)
 
     def seat(
         self,
@@ -67,6 +70,7 @@ class Opener:
         Raises RefusedError or UsageError (the coordinator has none), NetworkError (no coordinator), IdentityError or
         PeerError (what it proposed is not as it should be).
         """
+        without = self._strangers.ruled_out(without)
         keys = CurveKeys.fresh()
         request = SessionRequest(
             session=secrets.token_hex(16),
@@ -81,7 +85,10 @@ class Opener:
             currency=self._most.currency if self._most else "",
         )
         reply = self._directory.open_session(request)
-        seats = check_seats(request, reply, self.pinned, self._model.manifest_hash)
+        try:
+            seats = check_seats(request, reply, self.pinned, self._model.manifest_hash)
+        except IdentityError as error:
+            raise self._strangers.explained(error, reply) from None
         check_choice(seats, self.pinned, operators, without)
         price = check_quotes(request, reply, seats, self.pinned, time.time())
         return Seated(bytes.fromhex(request.session), keys, seats, reply.quotes, price)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 import httpx2
 
 from ..attest import Question
-from ..errors import NetworkError, PeerError
-from ..records import error_from_json, parse_json
+from ..errors import NetworkError, PeerError, UsageError
+from ..members import Member
+from ..records import Check, boolean, error_from_json, parse_json
 from ..signed import Signed
+from ..succession import Chain, is_chain
 from ..wire import SessionReply, SessionRequest
 
 _SMALL = 1 << 20
 _TOKENIZER = 64 << 20  # the largest published tokenizer.json files are about 20 MB
+
+
+@dataclass(frozen=True)
+class Listed(Member):
+    """A peer as the coordinator shows it: nothing of this is proved, but that each of `successions` is signed or is not."""
+
+    live: bool
+    successions: Chain = ()
+
+    CHECKS: ClassVar[dict[str, Check]] = {**Member.CHECKS, "live": boolean, "successions": is_chain}
 
 
 class Directory:
@@ -23,7 +36,7 @@ class Directory:
     coordinator reported (UsageError for an unknown model, RefusedError ...)."""
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
-        self._name = f"coordinator at {url}"
+        self.name = f"coordinator at {url}"
         # A proxy set in the environment is for the world outside, not for a cluster on this machine.
         self._http = httpx2.Client(base_url=url, timeout=timeout, trust_env=not _is_loopback(url))
 
@@ -34,7 +47,7 @@ class Directory:
         """What the cluster serves: name, manifest_hash, vocab, context, layers, architecture ..."""
         found = self._json("GET", "/v1/models")
         if not isinstance(found, list) or not all(isinstance(one, dict) and "name" in one for one in found):
-            raise PeerError(self._name, "sent a list of models that is none")
+            raise PeerError(self.name, "sent a list of models that is none")
         return found
 
     def manifest(self, model: str) -> bytes:
@@ -47,24 +60,46 @@ class Directory:
         """Peers, roles, sessions, models."""
         found = self._json("GET", "/v1/status")
         if not isinstance(found, dict):
-            raise PeerError(self._name, "sent a status that is none")
+            raise PeerError(self.name, "sent a status that is none")
         return found
+
+    def peers(self) -> list[Listed]:
+        """The peers there are, live or not."""
+        found = self._json("GET", "/v1/peers")
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise PeerError(self.name, "sent a list of peers that is none")
+        try:
+            listed = [
+                Listed(
+                    one.get("name", ""),
+                    one.get("operator", ""),
+                    one.get("peer_id", ""),
+                    one.get("live", False),
+                    one.get("successions", ()),
+                )
+                for one in found
+            ]
+        except UsageError as error:
+            raise PeerError(self.name, f"shows a peer that cannot be: {error}") from None
+        if len({one.peer_id for one in listed}) != len(listed):
+            raise PeerError(self.name, "shows a peer twice")
+        return listed
 
     def open_session(self, request: SessionRequest) -> SessionReply:
         """Three peers for a session, as they signed it; the caller checks the signatures."""
         raw = self._bytes("POST", "/v1/sessions", _SMALL, request.to_bytes())
-        return SessionReply.from_bytes(raw, self._name)
+        return SessionReply.from_bytes(raw, self.name)
 
     def attest(self, peer_id: str, question: Question) -> Signed:
         """A peer's attestation as it came; the caller checks it. Raises also what the peer itself reported."""
         raw = self._bytes("POST", f"/v1/peers/{quote(peer_id, safe='')}/attest", _SMALL, question.to_bytes())
-        return Signed.from_bytes(raw, self._name)
+        return Signed.from_bytes(raw, self.name)
 
     def _json(self, method: str, path: str) -> object:
         try:
             return parse_json(self._bytes(method, path, _SMALL))
         except ValueError as error:
-            raise PeerError(self._name, f"sent no JSON for {path}: {error}") from None
+            raise PeerError(self.name, f"sent no JSON for {path}: {error}") from None
 
     def _bytes(self, method: str, path: str, limit: int, content: bytes | None = None) -> bytes:
         headers = {"content-type": "application/json"} if content is not None else None
@@ -74,16 +109,16 @@ class Directory:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > limit:
-                        raise PeerError(self._name, f"sent more than {limit} bytes for {path}")
+                        raise PeerError(self.name, f"sent more than {limit} bytes for {path}")
                 if response.is_success:
                     return bytes(body)
                 status = response.status_code
         except httpx2.ConnectError:
-            raise NetworkError(f"no {self._name}: start a cluster with `tacit up`, or check the address") from None
+            raise NetworkError(f"no {self.name}: start a cluster with `tacit up`, or check the address") from None
         except httpx2.TimeoutException:
-            raise NetworkError(f"{self._name} did not answer {path} in time") from None
+            raise NetworkError(f"{self.name} did not answer {path} in time") from None
         except httpx2.HTTPError as error:
-            raise NetworkError(f"{self._name} broke off at {path}: {error}") from None
+            raise NetworkError(f"{self.name} broke off at {path}: {error}") from None
         raise self._reported(status, bytes(body), path)
 
     def _reported(self, status: int, body: bytes, path: str) -> Exception:
@@ -92,8 +127,8 @@ class Directory:
         except ValueError:
             report = None
         if isinstance(report, dict) and "error" in report:
-            return error_from_json(report["error"], self._name)
-        return PeerError(self._name, f"answered {path} with HTTP status {status}")
+            return error_from_json(report["error"], self.name)
+        return PeerError(self.name, f"answered {path} with HTTP status {status}")
 
 
 def _is_loopback(url: str) -> bool:

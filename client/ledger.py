@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from ..errors import PeerError
-from ..members import Pinned, Roster
+from ..members import Pinned
+from .config import Config
 from .receipts import Book, Kept
+from .resolve import need
 
 _WIDE = 160  # what a pipe or file takes, so that nothing is cut off there
 
 
-def run_receipts(*, last: int, cluster: Path | None, as_json: bool) -> None:
+def run_receipts(*, last: int, cluster: str | None, as_json: bool) -> None:
     """The newest `last` receipts. Raises PeerError, after showing all, if one of them is not in order."""
-    pinned = Roster.load(cluster) if cluster is not None else None
+    pinned = need(cluster, Config.load()).pinned() if cluster is not None else None
     kept = list(Book().read())[-last:]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     table = Table(

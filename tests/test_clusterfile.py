@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tacit.address import Address, from_libp2p, to_libp2p
-from tacit.clusterfile import ClusterFile, Price
+from tacit.clusterfile import ClusterFile, Prices
 from tacit.errors import ConfigError, UsageError
 from tacit.party.identity import Identity
 
@@ -23,7 +23,7 @@ BOB = peer(
     "bob",
     "Bob",
     f"/dns4/bob.example/tcp/7451/p2p/{to_libp2p(IDS['bob'])}",
-    'price = { currency = "EUR", compute = 120000, dealer = 40000 }',
+    'price = { currency = "CHF", compute = 0.12, dealer = "3" }',
 )
 CAROL = peer("carol", "Carol", "/ip6/2001:db8::1/tcp/7450")
 HEAD = f"""\
@@ -70,9 +70,9 @@ def test_it_pins_its_peers_and_nobody_else(written):
 def test_a_node_takes_its_settings_from_it(written):
     found = ClusterFile.load(written(GOOD))
     alice, bob, carol, coordinator = map(found.node, (*NAMES, "coordinator"))
-    assert (alice.operator, alice.models, alice.price) == ("Alice", ("stories", "/srv/a model"), None)
+    assert (alice.operator, alice.models, alice.prices) == ("Alice", ("stories", "/srv/a model"), None)
     assert (alice.listen, alice.advertise) == ("/ip4/0.0.0.0/tcp/7450", "192.0.2.2")
-    assert bob.price == Price("EUR", 120000, 40000)
+    assert bob.prices == Prices("CHF", "0.12", "3")
     assert (bob.listen, bob.advertise) == ("/ip4/0.0.0.0/tcp/7451", "bob.example")
     assert carol.listen == "/ip6/::/tcp/7450"
     assert (coordinator.listen, coordinator.operator) == ("/ip4/127.0.0.1/tcp/7449", "")
@@ -114,8 +114,10 @@ def swap(old: str, new: str) -> str:
         (swap("/ip6/2001:db8::1/tcp/7450", "/ip4/0.0.0.0/tcp/7450"), "nowhere that others could dial"),
         (swap("/ip6/2001:db8::1/tcp/7450", "192.0.2.9:7450"), "not an address of the form /ip4/"),
         (swap(to_libp2p(IDS["bob"]), to_libp2p(IDS["carol"])), "..peer.. 2 address ends in another peer's"),
-        (swap("compute = 120000", "compute = -1"), "..peer.. 2 price compute is not an integer from 0"),
-        (swap('currency = "EUR", ', ""), "price is not a table of the form"),
+        (swap("compute = 0.12", "compute = -1"), "..peer.. 2 price compute is not an amount"),
+        (swap("compute = 0.12", "compute = true"), "..peer.. 2 price compute is not an amount"),
+        (swap("compute = 0.12", "compute = 1e300"), "..peer.. 2 price compute is not an amount"),
+        (swap("currency =", "curency ="), "price is not a table of the form"),
         (swap('["stories", "/srv/a model"]', '"stories"'), "models is not a list"),
         (HEAD + ALICE.replace("[[peer]]", "[peer]"), "peer is not an array of tables"),
         (HEAD + ALICE + BOB, "has 2 .*peer.* tables; a cluster has from 3"),

@@ -1,0 +1,110 @@
+"""The user's pins of one cluster as a `members.Pinned`, and how they come about: by hand, or on first use if asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from ..checks import short_id
+from ..errors import ConfigError, PeerError
+from ..members import Member, name_in
+from .directory import Directory, Listed
+from .pins import FIRST_USE, Pin, Pins, PinStore, added, followed
+
+Say = Callable[[str], None]
+
+
+class PinnedPeers:
+    """What a client holds of a cluster that it knows by its coordinator's address. It changes only by `follow`."""
+
+    def __init__(self, store: PinStore, cluster: str, url: str, own: bool, say: Say = lambda what: None) -> None:
+        """`say` hears of keys that were followed. Raises ConfigError if the pins cannot be read."""
+        self.cluster = cluster
+        self.url = url
+        self.own = own
+        self._store = store
+        self._say = say
+        self._pins: Pins = store.read()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The pinned peers."""
+        return self._pins
+
+    def member(self, peer_id: str) -> Member | None:
+        """The pinned peer with this id, None for a stranger."""
+        return next((pin for pin in self._pins if pin.peer_id == peer_id), None)
+
+    def name_of(self, peer_id: str) -> str:
+        """A peer as messages show it; a stranger by its short id."""
+        return name_in(self, peer_id)
+
+    def is_coordinator(self, peer_id: str) -> bool:
+        """Never: a client knows its coordinator by address, and trusts it with nothing."""
+        return False
+
+    @property
+    def coordinator_name(self) -> str:
+        """The coordinator as messages show it."""
+        return f"coordinator at {self.url}"
+
+    def follow(self, listed: Sequence[Listed]) -> None:
+        """Take over the new keys of pinned peers whose old keys signed for them. Raises IdentityError, ConfigError."""
+        chains = [one.successions for one in listed if one.successions]
+        if not followed(self._pins, chains)[1]:
+            return
+        words: tuple[str, ...] = ()
+
+        def change(pins: Pins) -> Pins:
+            nonlocal words
+            pins, words = followed(pins, chains)
+            return pins
+
+        self._pins = self._store.change(change)
+        for one in words:
+            self._say(one)
+
+
+def pin_first_seen(store: PinStore, directory: Directory, say: Say) -> None:
+    """Pin every peer that the coordinator shows now, if none is pinned yet; each is told to `say`.
+
+    The user has to have asked for this: whoever runs the coordinator could make all of these peers up. Raises PeerError
+    for fewer than three peers, NetworkError, ConfigError.
+    """
+    if store.read():
+        return
+    listed = directory.peers()
+    if len(listed) < 3:
+        raise PeerError(
+            directory.name,
+            f"shows {len(listed)} peers, a session takes three: nothing was pinned, try again when all of them are up",
+        )
+    pins = _named_apart(listed)
+
+    def change(before: Pins) -> Pins:
+        if before:
+            raise ConfigError(
+                f"{store.path}: somebody else has just pinned peers of {store.cluster!r}; nothing was changed"
+            )
+        return pins
+
+    store.change(change)
+    say(f"pinned on first use, as {directory.name} shows them; nothing proves that they are who they say:")
+    for pin in pins:
+        say(f"  {pin.name} of {pin.operator}: {pin.peer_id}")
+
+
+def _named_apart(listed: Sequence[Listed]) -> Pins:
+    pins: Pins = ()
+    for one in listed:
+        taken = {pin.name for pin in pins}
+        name = one.name if one.name not in taken else f"{one.name[:55]} {short_id(one.peer_id)}"
+        pins = added(pins, Pin.of(Member(name, one.operator, one.peer_id), FIRST_USE))
+    return pins
+
+
+def cluster_name(url: str) -> str:
+    """A coordinator's address as the name of a cluster: 192.0.2.1-7440."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", urlsplit(url).netloc).strip("-._")
+    return plain[:64] or "cluster"
