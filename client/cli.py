@@ -236,6 +236,18 @@ def verify(
 
 
 @app.command()
+def doctor(
+    cluster: Meant = None,
+    model: Annotated[str | None, typer.Option(help="Which model is to be asked.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Look for what stands between this machine and an answer, and say what to do about it."""
+    from .doctor.report import run_doctor
+
+    run_doctor(cluster=cluster, model=model, as_json=json_)
+
+
+@app.command()
 def peer(
     model: Annotated[
         list[str] | None,
