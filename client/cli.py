@@ -241,7 +241,8 @@ def doctor(
     cluster: Meant = None,
     model: Annotated[str | None, typer.Option(help="Which model is to be asked.")] = None,
     node: Annotated[
-        bool, typer.Option("--node", help="Examine a peer on this machine; then all options of `tacit peer` may follow.")
+        bool,
+        typer.Option("--node", help="Examine a peer on this machine; then all options of `tacit peer` may follow."),
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

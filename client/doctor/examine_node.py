@@ -82,11 +82,16 @@ def _of_roster(options: argparse.Namespace, links: tuple[int, int] | None) -> li
         if member is None or member.mesh_key != identity.mesh_key:
             raise ConfigError(not_listed(options.roster, options.identity, roster, identity))
     except ConfigError as error:
-        return [*findings, fail(MEMBERSHIP, "roster", str(error), "use the cluster.json that everyone in the cluster has")]
+        return [
+            *findings,
+            fail(MEMBERSHIP, "roster", str(error), "use the cluster.json that everyone in the cluster has"),
+        ]
     findings.append(ok(MEMBERSHIP, f"{options.roster} lists this peer as {member.name} of {member.operator}"))
     host, port = place_of(options.mesh_listen or member.mesh_endpoint)
     found, free = check_port(host, port)
-    others = [Other(one.display, one.peer_id, (place_of(one.mesh_endpoint),)) for one in roster.members if one != member]
+    others = [
+        Other(one.display, one.peer_id, (place_of(one.mesh_endpoint),)) for one in roster.members if one != member
+    ]
     tried, reached = check_others(others)
     findings += [found, tried]
     context = new_context()
@@ -111,7 +116,10 @@ def _of_mesh(options: argparse.Namespace, links: tuple[int, int] | None) -> list
 
     path: Path = options.identity or default_path("peer")
     if not path.exists():
-        return [*findings, warn(IDENTITY, "identity", f"{path} is not there yet", "the first start of the peer makes it")]
+        return [
+            *findings,
+            warn(IDENTITY, "identity", f"{path} is not there yet", "the first start of the peer makes it"),
+        ]
     found, identity = check_identity(path)
     findings.append(found)
     if identity is None:
@@ -119,14 +127,20 @@ def _of_mesh(options: argparse.Namespace, links: tuple[int, int] | None) -> list
     try:
         node = resolve(options, "peer")
     except TacitError as error:
-        return [*findings, fail(SETTINGS, "settings", str(error), "correct the options; `tacit peer --help` lists them")]
+        return [
+            *findings,
+            fail(SETTINGS, "settings", str(error), "correct the options; `tacit peer --help` lists them"),
+        ]
     found, free = check_port(node.listen.host, node.listen.port)
     tried, _ = check_others([other for text in node.join if (other := _given(text)) is not None])
     findings += [found, tried]
     if not free:
         return [
             *findings,
-            skipped(INBOUND, "the mesh port is in use: if it is this peer that runs, stop it for the time of the examination"),
+            skipped(
+                INBOUND,
+                "the mesh port is in use: if it is this peer that runs, stop it for the time of the examination",
+            ),
         ]
     return findings + _as_itself(options, node, identity, links)
 
@@ -159,7 +173,9 @@ def _as_itself(
             return [fail(MEMBERSHIP, cause, words, advice)]
         others = _others(started.mesh, identity.peer_id)
         if not others:
-            return [warn(MEMBERSHIP, "alone", f"nobody else of {node.invite.cluster!r} was met", "see: way to the others")]
+            return [
+                warn(MEMBERSHIP, "alone", f"nobody else of {node.invite.cluster!r} was met", "see: way to the others")
+            ]
         names = ", ".join(other.display for other in others)
         findings = [ok(MEMBERSHIP, f"a member of {node.invite.cluster!r}, with {names}")]
         place = Inbound((node.listen.host, node.listen.port), started.host, links, running=True)

@@ -169,9 +169,7 @@ def check_inbound(
                 name, addresses = other.display, {*own, *_own_addresses(other, node)}
                 before = clock()
                 try:
-                    raw = mesh.request(
-                        other.peer_id, DIALBACK, Callback(ports[0], word).to_bytes(), ANSWER_SECONDS
-                    )
+                    raw = mesh.request(other.peer_id, DIALBACK, Callback(ports[0], word).to_bytes(), ANSWER_SECONDS)
                     report = Report.from_bytes(raw, name)
                 except TacitError as error:
                     advice = "is it one of this cluster's members, and does it list this one? Its log says more"

@@ -37,7 +37,9 @@ OWN, PUBLIC, ROUTER = "192.168.1.5", "8.8.4.4", "9.9.9.9"
 
 def report(outcome: Outcome, host: str = OWN, seen: str = OWN, **changes: Any) -> Report:
     facts = {"version": __version__, "clock": int(time.time()), **changes}
-    return Report(Report.CONTEXT, seen, (Tried("mesh", host, 7450, outcome), Tried("link", host, 7460, outcome)), **facts)
+    return Report(
+        Report.CONTEXT, seen, (Tried("mesh", host, 7450, outcome), Tried("link", host, 7460, outcome)), **facts
+    )
 
 
 def causes(findings: list[Finding]) -> list[str]:
@@ -134,7 +136,9 @@ def test_a_members_clock_and_version():
     place = Inbound(("127.0.0.1", 0), "127.0.0.1", None, running=True)
 
     def asked(**changes: Any) -> list[Finding]:
-        theirs.serve(DIALBACK, lambda sender, question: report(Outcome.OPEN, "127.0.0.1", "127.0.0.1", **changes).to_bytes())
+        theirs.serve(
+            DIALBACK, lambda sender, question: report(Outcome.OPEN, "127.0.0.1", "127.0.0.1", **changes).to_bytes()
+        )
         return [one for one in check_inbound(mine, [bob], place, own=()) if one.check in (node.CLOCK, node.VERSION)]
 
     assert causes(asked()) == []
@@ -218,7 +222,7 @@ def test_another_program_at_the_advertised_address(tmp_path):
 
 
 def test_identities_and_rosters_that_do_not_fit(tmp_path):
-    with cluster_file(tmp_path) as (_, roster, options):
+    with cluster_file(tmp_path) as (_, _, options):
         path = tmp_path / "alice.identity"
         path.chmod(0o640)
         (found,) = examine_node(options)
