@@ -17,7 +17,6 @@ from typing import ClassVar, Protocol
 from .checks import display_name, is_curve_key, is_endpoint, is_name, is_peer_id, is_url, short_id
 from .errors import ConfigError, PeerError, UsageError
 from .records import Check, Record, boolean, many, record
-from .succession import Chain, is_chain
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,6 @@ class Member(Record):
     @property
     def display(self) -> str:
         return display_name(self.name, self.peer_id)
-
-
-@dataclass(frozen=True)
-class RenewedMember(Member):
-    """A member that shows how it came by its key: what it was pinned as before leads there."""
-
-    successions: Chain
-
-    CHECKS: ClassVar[dict[str, Check]] = {**Member.CHECKS, "successions": is_chain}
 
 
 class Members(Protocol):

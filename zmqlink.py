@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import errno
+import secrets
 from dataclasses import dataclass
 
 import zmq
@@ -22,6 +23,7 @@ from zmq.utils.monitor import recv_monitor_message
 from .ends import Ends, LinkSettings
 from .errors import NetworkError
 from .frames import MAX_HEADER, PART
+from .line import Line
 from .link import Buffer, Circle, Link
 
 HEARTBEAT_MS = 300
@@ -29,6 +31,8 @@ HEARTBEAT_TIMEOUT_MS = 1000
 LINGER_MS = 1000
 NEVER_MS = (1 << 31) - 1
 QUEUE = 8192  # frames; above what credit lets through
+SEND_QUEUE = 64  # parts
+UNSENT = SEND_QUEUE * PART  # bytes that a link may hold for a peer that is slow to take them
 SNDMORE, DONTWAIT = int(zmq.SNDMORE), int(zmq.DONTWAIT)  # plain numbers: quicker than flags of an enum
 EVENTS = (
     zmq.EVENT_DISCONNECTED
@@ -73,6 +77,7 @@ class ZmqLink(Link):
         self._socket = socket
         self._bound = bound
         self._descriptor: int | None = None  # of the one connection that said hello
+        self._line: Line | None = None
         self._dead: str | None = None
         self._admitted = False
         self._ended: set[int | None] = set()  # descriptors of connections that ended since
@@ -123,7 +128,7 @@ class ZmqLink(Link):
             socket.zap_domain = domain.encode("ascii")
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
             socket.setsockopt(zmq.IPV6, int(":" in host))
-            socket.bind(f"tcp://[{host}]:*" if ":" in host else f"tcp://{host}:*")
+            _bind(socket, f"tcp://[{host}]" if ":" in host else f"tcp://{host}", settings.ports)
             endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
             return cls(socket, endpoint, True, ends, circle, settings)
         except zmq.ZMQError as error:
@@ -144,6 +149,7 @@ class ZmqLink(Link):
             return None
         if self._descriptor is None:
             self._descriptor = int(frame.get(zmq.SRCFD))
+            self._line = Line.of(self._descriptor, int(self.endpoint.rpartition(":")[2]))
         return frame.buffer, frame.more
 
     def _gone(self) -> str | None:
@@ -171,7 +177,16 @@ class ZmqLink(Link):
         elif event in (zmq.EVENT_CONNECT_RETRIED, zmq.EVENT_CLOSED):
             self._dead = f"nobody listens at {self.endpoint}"
 
+    def _arrived(self) -> int | None:
+        return None if self._line is None else self._line.arrived()
+
+    def cut(self) -> None:
+        if self._line is not None:
+            self._line.cut()
+
     def _close(self) -> None:
+        if self._line is not None:
+            self._line.close()  # the connection ends with its last descriptor
         linger = LINGER_MS if self._dead is None and self._descriptor is not None else 0
         self._socket.disable_monitor()
         self._monitor.close(0)
@@ -192,7 +207,7 @@ def _socket(
         (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
         (zmq.HANDSHAKE_IVL, 5000),
         (zmq.MAXMSGSIZE, PART + MAX_HEADER),
-        (zmq.SNDHWM, 64),
+        (zmq.SNDHWM, SEND_QUEUE),
         (zmq.RCVHWM, QUEUE),
         (zmq.RCVTIMEO, tick),
         (zmq.SNDTIMEO, tick),
@@ -200,6 +215,23 @@ def _socket(
     ):
         socket.setsockopt(option, value)
     return socket
+
+
+def _bind(socket: zmq.Socket[bytes], place: str, ports: tuple[int, int] | None) -> None:
+    """To a free port, of the range if one is given. Raises ZMQError of the last attempt."""
+    if ports is None:
+        socket.bind(f"{place}:*")
+        return
+    first, last = ports
+    count = last - first + 1
+    start = secrets.randbelow(count)  # sessions that open at once try different ones
+    for number in range(count):
+        try:
+            socket.bind(f"{place}:{first + (start + number) % count}")
+            return
+        except zmq.ZMQError as error:
+            if error.errno != errno.EADDRINUSE or number == count - 1:
+                raise
 
 
 def listening_failed(where: str, error: zmq.ZMQError) -> NetworkError:

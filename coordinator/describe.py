@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from .. import __version__
-from ..members import Member, Members, RenewedMember
+from ..members import Member, Members
 from ..quotes import Quote, decimal
 from .registry import Live, Registry
 from .sessions import Sessions
@@ -61,7 +61,10 @@ def describe(members: Members, registry: Registry, sessions: Sessions, started: 
 
 
 def describe_peers(members: Members, registry: Registry) -> list[dict[str, Any]]:
-    """Each peer's name, operator, id, successions, version, models and signed quote; the last three when it is live."""
+    """Each peer's name, operator, id, version, models, signed quote and successions of its key.
+
+    Version, models and quote are known of a live peer only.
+    """
     live = {one.member.peer_id: one for one in registry.live()}
     found = []
     for member in members.members:
@@ -71,19 +74,15 @@ def describe_peers(members: Members, registry: Registry) -> list[dict[str, Any]]
                 "peer_id": member.peer_id,
                 "name": member.name,
                 "operator": member.operator,
-                "successions": _successions(member),
                 "live": here is not None,
                 "version": here.status.version if here else None,
                 "models": [offer.name for offer in here.status.models] if here else [],
                 "price": _price(here.quote) if here else None,
                 "quote": here.status.quote.to_json() if here else None,
+                "successions": [one.to_json() for one in registry.successions(member.peer_id)],
             }
         )
     return found
-
-
-def _successions(member: Member) -> list[dict[str, Any]]:
-    return [one.to_json() for one in member.successions] if isinstance(member, RenewedMember) else []
 
 
 def _one(member: Member, found: Live | None, silence: str) -> dict[str, Any]:

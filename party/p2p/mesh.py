@@ -21,6 +21,7 @@ from ...checks import short_id
 from ...errors import ConfigError, IdentityError, NetworkError, TacitError, UsageError
 from ...members import Member, Members
 from ...signed import Signed
+from ...succession import Chain
 from ..identity import Identity
 from ..mesh import Handler, Mesh, Whereabouts
 from .contacts import Contact, Contacts, load_addresses, save_addresses
@@ -56,6 +57,7 @@ class P2pSettings:
     own: bool = False
     listed: Mapping[str, Member] | None = None
     memory: Path | None = None
+    mdns: bool = False
 
 
 class P2pMesh(Mesh):
@@ -121,11 +123,6 @@ class P2pMesh(Mesh):
         if given and len(refusals) == len(given):
             raise ConfigError(f"this node was not let in: {refusals[0]}")
 
-    def set_url(self, url: str) -> None:
-        """A coordinator's, once it is known."""
-        self._url = url
-        self._renew()
-
     # As Mesh ---------------------------------------------------------------------------------------------------------
 
     def serve(self, protocol: str, handler: Handler, threads: int = 4) -> None:
@@ -145,10 +142,19 @@ class P2pMesh(Mesh):
         self._greet(peer_id, deadline - time.monotonic())  # it was started anew and has forgotten us
         return self._ask(peer_id, protocol, question, deadline - time.monotonic())
 
+    def set_url(self, url: str) -> None:
+        self._url = url
+        self._renew()
+        self._gossip()
+
     def whereabouts(self, peer_id: str) -> Whereabouts:
         record = self._table.record(peer_id)
         places = [Address.parse(one) for one in record.addresses] if record is not None else []
         return Whereabouts(tuple((place.host, place.port) for place in places), self._host.seen(peer_id))
+
+    def successions(self, peer_id: str) -> Chain:
+        record = self._table.record(peer_id)
+        return record.successions if record is not None else ()
 
     def close(self) -> None:
         self._stop.set()

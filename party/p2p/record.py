@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 from ...address import Address
 from ...checks import is_name, is_peer_id, is_url
 from ...errors import IdentityError, PeerError, UsageError
-from ...members import Member, RenewedMember
+from ...members import Member
 from ...records import Check, Record, bytes_of, constant, distinct, integer, many, maybe, text
 from ...signed import Signed
 from ...succession import Chain, Succession, current, is_chain, read_chain
@@ -75,8 +75,6 @@ class MemberRecord(Record):
 
     @property
     def member(self) -> Member:
-        if self.successions:
-            return RenewedMember(self.name, self.operator, self.peer_id, self.successions)
         return Member(self.name, self.operator, self.peer_id)
 
     @property
