@@ -38,7 +38,7 @@ class Directory:
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
         self.name = f"coordinator at {url}"
         # A proxy set in the environment is for the world outside, not for a cluster on this machine.
-        self._http = httpx2.Client(base_url=url, timeout=timeout, trust_env=not _is_loopback(url))
+        self._http = httpx2.Client(base_url=url, timeout=timeout, trust_env=not is_loopback(url))
 
     def close(self) -> None:
         self._http.close()
@@ -131,7 +131,8 @@ class Directory:
         return PeerError(self.name, f"answered {path} with HTTP status {status}")
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether a URL is of this machine, by its address or as localhost."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

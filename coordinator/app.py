@@ -28,6 +28,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from .. import __version__
 from ..errors import NetworkError, PeerError, RefusedError, TacitError, UsageError
 from ..members import Members
+from ..party.mesh import ATTEST
 from ..records import error_to_json
 from ..wire import SessionRequest
 from .describe import describe, describe_peers
@@ -38,7 +39,7 @@ from .sessions import Sessions
 log = logging.getLogger("tacit.coordinator.http")
 
 MAX_REQUEST = 64 << 10
-RELAYED: tuple[str, ...] = ()
+RELAYED: tuple[str, ...] = (ATTEST,)
 """Mesh protocols whose questions clients may have passed on: small ones, whose answers the peers sign."""
 
 

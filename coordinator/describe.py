@@ -61,7 +61,10 @@ def describe(members: Members, registry: Registry, sessions: Sessions, started: 
 
 
 def describe_peers(members: Members, registry: Registry) -> list[dict[str, Any]]:
-    """Each peer's name, operator, id, version, models and signed quote; the last three as known when it is live."""
+    """Each peer's name, operator, id, version, models, signed quote and successions of its key.
+
+    Version, models and quote are known of a live peer only.
+    """
     live = {one.member.peer_id: one for one in registry.live()}
     found = []
     for member in members.members:
@@ -76,6 +79,7 @@ def describe_peers(members: Members, registry: Registry) -> list[dict[str, Any]]
                 "models": [offer.name for offer in here.status.models] if here else [],
                 "price": _price(here.quote) if here else None,
                 "quote": here.status.quote.to_json() if here else None,
+                "successions": [one.to_json() for one in registry.successions(member.peer_id)],
             }
         )
     return found

@@ -15,6 +15,7 @@ from ..members import Member, Members
 from ..party.mesh import MANIFEST, STATUS, TOKENIZER, Mesh
 from ..quotes import Quote, read_quote
 from ..records import parse_json
+from ..succession import Chain
 from ..wire import ModelOffer, PeerStatus
 from .store import Store
 
@@ -100,6 +101,10 @@ class Registry:
     def members(self) -> Members:
         """Whom the mesh knows just now."""
         return self._mesh.members
+
+    def successions(self, peer_id: str) -> Chain:
+        """How a member came by its key."""
+        return self._mesh.successions(peer_id)
 
     def request(self, peer_id: str, protocol: str, question: bytes, timeout: float) -> bytes:
         """A question of the mesh; see `Mesh.request`."""

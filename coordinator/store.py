@@ -76,7 +76,7 @@ class Store:
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         """Raises ConfigError for a file that is damaged, another program's, or another coordinator's just now."""
-        self._path = path
+        self._path = path or ":memory:"
         self._clock = clock
         self._lock = threading.Lock()
         self._claims = 0
@@ -153,8 +153,8 @@ class Store:
         """By peer id; peers that nothing is held against are not in it."""
         failures = {
             peer_id: (count, at, reason)
-            for peer_id, count, at, reason in self._rows(
-                "SELECT peer_id, COUNT(*), MAX(at), reason FROM failures GROUP BY peer_id"  # the reason of the latest
+            for peer_id, count, at, reason, _ in self._rows(
+                "SELECT peer_id, COUNT(*), at, reason, MAX(number) FROM failures GROUP BY peer_id"  # of the latest
             )
         }
         reports = dict(self._rows("SELECT peer_id, count FROM reports"))
@@ -243,6 +243,8 @@ class Store:
             if "locked" in reason:
                 reason = "another coordinator uses it; stop that one, or name another file with --state"
             raise ConfigError(f"{self._path}: the coordinator's state cannot be kept: {reason}") from None
+        except sqlite3.ProgrammingError:
+            raise ConfigError(f"{self._path}: the coordinator's state is closed") from None
         except sqlite3.Error:
             raise ConfigError(
                 f"{self._path}: is damaged, or not a coordinator's state; move it away to begin anew, "

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..members import Members
+from ..succession import Chain
 
 Handler = Callable[[str, bytes], bytes]
 """(sender's peer id, question) -> answer. A TacitError raised here reaches the asker as that error."""
@@ -53,6 +54,10 @@ class Mesh(ABC):
     def whereabouts(self, peer_id: str) -> Whereabouts:
         """What this mesh knows of where a member is; nothing, for a form of the mesh that has no addresses."""
         return Whereabouts()
+
+    def successions(self, peer_id: str) -> Chain:
+        """How a member came by its key, for whoever pinned an earlier one; (), for a form of the mesh with a fixed list."""
+        return ()
 
     def set_url(self, url: str) -> None:
         """Where clients find this coordinator; tells the members, in a form of the mesh where that is not fixed."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import pytest
 from tacit.errors import ConfigError, IdentityError, PeerError, UsageError
-from tacit.party.identity import Identity
+from tacit.party import identity as module
+from tacit.party.identity import Identity, rotate
+from tacit.party.setup import make_local
 from tacit.succession import (
     MAX_LINKS,
     SignedSuccession,
@@ -151,8 +156,6 @@ def test_fields_are_strict():
 
 
 def test_rotation_replaces_the_file_and_keeps_the_mode(tmp_path):
-    from tacit.party.identity import rotate
-
     path = tmp_path / "peer.identity"
     old = Identity.create()
     old.save(path)
@@ -170,8 +173,6 @@ def test_rotation_replaces_the_file_and_keeps_the_mode(tmp_path):
 
 
 def test_rotation_never_loses_the_key(tmp_path, monkeypatch):
-    from tacit.party import identity as module
-
     path = tmp_path / "peer.identity"
     Identity.create().save(path)
     before = path.read_bytes()
@@ -187,8 +188,6 @@ def test_rotation_never_loses_the_key(tmp_path, monkeypatch):
 
 
 def test_two_rotations_at_once_make_no_fork(tmp_path, monkeypatch):
-    from tacit.party import identity as module
-
     path = tmp_path / "peer.identity"
     Identity.create().save(path)
     replace = Identity.replace
@@ -204,8 +203,6 @@ def test_two_rotations_at_once_make_no_fork(tmp_path, monkeypatch):
 
 
 def test_files_of_the_first_format_are_read(tmp_path):
-    import json
-
     path = tmp_path / "peer.identity"
     old = Identity.create()
     old.save(path)
@@ -217,8 +214,6 @@ def test_files_of_the_first_format_are_read(tmp_path):
 
 def test_a_key_that_was_given_up_does_not_start(tmp_path):
     """Somebody put an old key back, with the chain that leads away from it."""
-    import json
-
     path = tmp_path / "peer.identity"
     _, second, third = line(2)
     third.save(path)
@@ -236,17 +231,15 @@ def test_a_key_that_was_given_up_does_not_start(tmp_path):
 
 
 def test_a_roster_that_lists_the_old_key_says_what_to_do(tmp_path):
-    from tacit.members import Roster
-    from tacit.party import server
-    from tacit.party.setup import make_local
-
     make_local(tmp_path, 3, 7440, 7450)
-    path, roster_path = tmp_path / "peer-1.identity", tmp_path / "cluster.json"
+    path = tmp_path / "peer-1.identity"
     old = Identity.load(path)
-    from tacit.party.identity import rotate
-
     new = rotate(path)
-    words = server._not_listed(roster_path, path, Roster.load(roster_path), new)
+    options = ["--identity", str(path), "--roster", str(tmp_path / "cluster.json"), "--model", "stories"]
+    command = [sys.executable, "-P", "-m", "tacit.party.server", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    words = json.loads(done.stdout)["error"]["message"]
     assert f"lists peer-1 under the id {old.peer_id[:8]}" in words
     assert new.peer_id in words
     assert new.mesh_key in words

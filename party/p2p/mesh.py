@@ -21,6 +21,7 @@ from ...checks import short_id
 from ...errors import ConfigError, IdentityError, NetworkError, TacitError, UsageError
 from ...members import Member, Members
 from ...signed import Signed
+from ...succession import Chain
 from ..identity import Identity
 from ..mesh import Handler, Mesh, Whereabouts
 from .contacts import Contact, Contacts, load_addresses, save_addresses
@@ -150,6 +151,10 @@ class P2pMesh(Mesh):
         record = self._table.record(peer_id)
         places = [Address.parse(one) for one in record.addresses] if record is not None else []
         return Whereabouts(tuple((place.host, place.port) for place in places), self._host.seen(peer_id))
+
+    def successions(self, peer_id: str) -> Chain:
+        record = self._table.record(peer_id)
+        return record.successions if record is not None else ()
 
     def close(self) -> None:
         self._stop.set()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from tacit.members import CoordinatorEntry, Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits, Tally
 from tacit.party.node import Node
+from tacit.party.quoting import Quoting
 from tacit.party.roster import RosterMesh
 from tacit.party.session import Engines, Surroundings
 from tacit.party.zap import Doorkeeper
@@ -41,7 +43,9 @@ class ToyCluster:
         max_sessions: int = 32,
         own: bool = True,
         operators: Sequence[str] = ("me", "me", "me"),
+        prices: Sequence[tuple[str, str, str]] = (),
     ) -> None:
+        """`prices`: of each peer as a compute peer, as the dealer, and in which currency; free if left out."""
         self.sessions: dict[bytes, Committee] = {}
         self.limits: list[SessionLimits] = []
         self._lock = threading.Lock()
@@ -71,8 +75,9 @@ class ToyCluster:
         self.path = folder / "cluster.json"
         self.roster.save(self.path)
         self.models = models or [text_model(), id_model()]
-        for name in names:
-            self._start_peer(identities[name], max_sessions)
+        for name, price in zip_longest(names, prices, fillvalue=("0", "0", "EUR")):
+            identity = identities[name]
+            self._start_peer(identity, max_sessions, Quoting.parsed(identity, *price))
         context = new_context()
         self._stack.callback(context.destroy, 0)
         mesh = RosterMesh(context, None, identities["coordinator"], self.roster, None)
@@ -89,7 +94,7 @@ class ToyCluster:
     def close(self) -> None:
         self._stack.close()
 
-    def _start_peer(self, identity: Identity, max_sessions: int) -> None:
+    def _start_peer(self, identity: Identity, max_sessions: int, quoting: Quoting) -> None:
         member = self.roster.member(identity.peer_id)
         assert member is not None
         context = new_context()
@@ -99,7 +104,7 @@ class ToyCluster:
         engines = Engines(self._compute, self._deal)
         settings = LinkSettings(timeout=10.0)
         around = Surroundings(context, doorkeeper, identity, mesh, "127.0.0.1", "127.0.0.1", settings, engines)
-        node = Node(around, list(self.models), max_sessions)
+        node = Node(around, list(self.models), max_sessions, quoting)
         node.serve()
         self._stack.callback(node.close)
 

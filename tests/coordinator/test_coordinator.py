@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx2
@@ -15,6 +17,7 @@ import pytest
 from tacit.coordinator.app import make_app
 from tacit.coordinator.committee import Wishes, choose
 from tacit.coordinator.registry import Live, Registry
+from tacit.coordinator.relay import AT_ONCE, MAX_ANSWER, Relay
 from tacit.coordinator.server import HttpServer, listen
 from tacit.coordinator.sessions import Sessions
 from tacit.errors import NetworkError, PeerError, RefusedError, UsageError
@@ -22,7 +25,7 @@ from tacit.members import CoordinatorEntry, Members, Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.party.mesh import MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW, Handler, Mesh
 from tacit.party.quoting import Quoting
-from tacit.quotes import Quote, quote_hash
+from tacit.quotes import Quote, quote_hash, read_quote
 from tacit.signed import Signed
 from tacit.transport import CurveKeys
 from tacit.wire import ModelOffer, Offer, PeerStatus, SessionReply, SessionRequest
@@ -56,7 +59,7 @@ def peer_status(peer_id: str, models: tuple[ModelOffer, ...], sessions: int, **c
         "models": models,
         "sessions": sessions,
         "max_sessions": 8,
-        "quote": QUOTES[peer_id],
+        "quote": QUOTES.get(peer_id),
         "round_trips": {},
         "clock": int(time.time()),
         "load": 250,
@@ -329,7 +332,7 @@ def test_who_failed_a_client_is_not_given_to_it_again_and_is_asked_how_it_is() -
 @pytest.fixture(scope="module")
 def http() -> Iterator[httpx2.Client]:
     with running(roster()) as (_, registry, sessions), listen("127.0.0.1", 0) as listener:
-        server = HttpServer(make_app(roster(), registry, sessions), listener)
+        server = HttpServer(make_app(roster(), registry, sessions, ("echo",)), listener)
         server.await_start()
         port = listener.getsockname()[1]
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
@@ -358,9 +361,61 @@ def test_a_session_over_http_and_in_the_status(http: httpx2.Client) -> None:
     assert request.session not in http.get("/v1/status").text
 
 
+def test_the_peers_that_a_client_may_pin(http: httpx2.Client) -> None:
+    peers = http.get("/v1/peers").json()
+    assert [(peer["peer_id"], peer["name"], peer["operator"]) for peer in peers] == [
+        (member.peer_id, member.name, member.operator) for member in roster().members
+    ]
+    for peer in peers:
+        assert (peer["live"], peer["version"], peer["models"]) == (True, "0.1.0", ["stories"])
+        assert peer["price"] == {"currency": "EUR", "compute": "1.00", "dealer": "0.10"}
+        signed = Signed.from_bytes(json.dumps(peer["quote"]).encode(), "coordinator")
+        assert read_quote(signed, peer["peer_id"], "peer").compute == 1_000_000
+
+
+def test_questions_are_passed_on_where_that_is_allowed(http: httpx2.Client) -> None:
+    first = roster().members[0].peer_id
+    answer = http.post(f"/v1/peers/{first}/echo", content=b"how are you")
+    assert Signed.from_bytes(answer.content, "").payload == b"how are you"  # what FakeMesh answers
+
+
+def test_questions_are_passed_on_a_few_at_a_time_and_answers_are_bounded() -> None:
+    class Relaying(FakeMesh):
+        answer = b"x"
+        gate = threading.Event()
+
+        def request(self, peer_id: str, protocol: str, question: bytes, timeout: float = 5.0) -> bytes:
+            self.gate.wait(5)
+            return self.answer
+
+    mesh = Relaying(roster())
+    relay = Relay(Registry(mesh), ("echo",))
+    first = roster().members[0].peer_id
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [pool.submit(relay.ask, first, "echo", b"") for _ in range(AT_ONCE)]
+        wait_until(lambda: not relay._free._value)
+        with pytest.raises(RefusedError, match="try again in a moment"):
+            relay.ask(first, "echo", b"")
+        mesh.gate.set()
+        assert [one.result() for one in asked] == [b"x"] * AT_ONCE
+    mesh.answer = b"x" * (MAX_ANSWER + 1)
+    with pytest.raises(NetworkError, match=r"peer-0 .*too many"):
+        relay.ask(first, "echo", b"")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "message"),
     [
+        (
+            "POST",
+            f"/v1/peers/{IDENTITIES[0].peer_id}/offer",
+            b"",
+            404,
+            "unknown protocol 'offer'; passed on to peers: echo",
+        ),
+        ("POST", f"/v1/peers/{'x' * 43}/echo", b"", 404, "unknown peer"),
+        ("POST", f"/v1/peers/{IDENTITIES[0].peer_id}/echo", b"x" * 5000, 400, "longer than 4096 bytes"),
+        ("POST", "/v1/sessions", ask(max_price=1, currency="USD").to_bytes(), 503, "take USD, the client's currency"),
         ("GET", "/nowhere", b"", 404, "Not Found"),
         ("DELETE", "/v1/models", b"", 405, "Method Not Allowed"),
         ("GET", "/v1/models/gpt-9/manifest", b"", 404, "unknown model 'gpt-9'; served here: stories"),
@@ -378,5 +433,5 @@ def test_errors_have_one_form(
     response = http.request(method, path, content=body)
     assert response.status_code == status
     error = response.json()["error"]
-    assert error["type"] == "UsageError"
+    assert error["type"] == ("RefusedError" if status == 503 else "UsageError")
     assert message in error["message"]

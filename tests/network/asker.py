@@ -1,6 +1,6 @@
 """A client in a process of its own: asks what it is told on standard input, and tells on standard output what happens.
 
-In: {"prompt", "max_new_tokens"} a line. Out, a JSON object a line, `at` in seconds of the machine's monotonic clock:
+In: {"prompt", "max_new_tokens"}, or {"tell": true}, a line. Out, a JSON object a line, `at` in seconds of the machine's monotonic clock:
 
 | event   | with                                                                     |
 | ------- | ------------------------------------------------------------------------ |
@@ -10,6 +10,7 @@ In: {"prompt", "max_new_tokens"} a line. Out, a JSON object a line, `at` in seco
 | resume  | lost, reason, after_tokens, peers                                        |
 | done    | token_ids, text, resumes, receipts (how many)                            |
 | error   | type, message, token_ids (what had come)                                 |
+| tell    | heap, blocks: see `telltale`                                             |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 from typing import Any
 
 import tacit
+from telltale import in_use
 
 
 def tell(event: str, **facts: Any) -> None:
@@ -61,7 +63,11 @@ def main() -> None:
     with tacit.Client(sys.argv[1], policy=tacit.Policy(same_operators=False)) as client:
         tell("ready")
         for line in sys.stdin:
-            answer(client, json.loads(line))
+            asked = json.loads(line)
+            if asked.get("tell"):
+                tell("tell", **in_use())
+            else:
+                answer(client, asked)
 
 
 if __name__ == "__main__":

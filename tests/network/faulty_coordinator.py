@@ -6,7 +6,7 @@
 | forge ENDPOINT    | compute peer 0 is said to listen at ENDPOINT, under the honest peer's id, with a made-up key   |
 
 Both are signed by a key of the coordinator's own. Once done it says {"did": line, "peer": the id that signed} on standard
-output. Arguments are those of `tacit`.
+output; to "tell" it says what it has in use. Arguments are those of `tacit`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tacit.coordinator.sessions import Sessions
 from tacit.party.identity import Identity
 from tacit.transport import CurveKeys
 from tacit.wire import SessionReply, SessionRequest, Statement
+from telltale import in_use
 
 
 class Cheat:
@@ -33,7 +34,10 @@ class Cheat:
 
     def _listen(self) -> None:
         for line in sys.stdin:
-            self._order = line.strip()
+            if line.strip() == "tell":
+                print(json.dumps({"did": "tell", **in_use()}), flush=True)
+            else:
+                self._order = line.strip()
 
     def open(self, sessions: Sessions, request: SessionRequest) -> SessionReply:
         reply = self._open(sessions, request)

@@ -5,7 +5,8 @@
 | corrupt | goes out with one bit of its header's first 20 bytes flipped (form, session, number) |
 | replay  | goes out twice                                                                      |
 
-Once done it says {"did": line, "kind": of the frame} on standard output. Arguments are those of `tacit`.
+Once done it says {"did": line, "kind": of the frame} on standard output; to "tell" it says what it has in use. Arguments
+are those of `tacit`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from tacit.client import cli
 from tacit.link import Buffer, Link
+from telltale import in_use
 
 GUARDED = 20  # bytes: msgpack's marks, session id, sequence number; all that follows has a check of its own
 
@@ -33,6 +35,9 @@ class Saboteur:
 
     def _listen(self) -> None:
         for line in sys.stdin:
+            if line.strip() == "tell":
+                print(json.dumps({"did": "tell", **in_use()}), flush=True)
+                continue
             with self._lock:
                 self._order = line.strip()
 

@@ -74,6 +74,8 @@ class Holdings:
     private: float  # anonymous memory: heap and stacks, nobody else's
     threads: int
     files: int  # descriptors: sockets, pipes, files
+    heap: float = 0.0  # in use, as the process itself tells
+    blocks: int = 0  # objects of Python, as the process itself tells
 
 
 class Running:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,7 @@ class NetworkCluster:
         for running in self.servers.values():
             running.event(START_SECONDS)
         self.await_whole()
-        self.asker = self.desk.start(
-            "asker", [sys.executable, "-P", str(HERE / "asker.py"), self.form.client(self.desk)]
-        )
+        self.asker = self.desk.start("asker", [sys.executable, str(HERE / "asker.py"), self.form.client(self.desk)])
         self.asker.event(START_SECONDS)
 
     def start(self, name: str) -> Running:
@@ -45,7 +44,7 @@ class NetworkCluster:
             script, arguments = "faulty_coordinator.py", self.form.coordinator(node)
         else:
             script, arguments = "faulty_peer.py", self.form.peer(node)
-        found = node.start(name, [sys.executable, "-P", str(HERE / script), *arguments])
+        found = node.start(name, [sys.executable, str(HERE / script), *arguments])
         self.servers[name] = found
         return found
 
@@ -74,9 +73,14 @@ class NetworkCluster:
         """Begin an answer; what happens comes as events of `asker`."""
         self.asker.say(json.dumps({"prompt": prompt, "max_new_tokens": max_new_tokens}))
 
-    def holdings(self) -> dict[tuple[str, int], Holdings]:
-        """What every process that serves or asks holds, by name and process id."""
-        return {(one.name, one.pid): one.holds() for one in (*self.servers.values(), self.asker)}
+    def holdings(self, asker: bool = True) -> dict[tuple[str, int], Holdings]:
+        """What every process that serves holds, and the one that asks (not while it does), by name and process id."""
+        found = {}
+        for one in (*self.servers.values(), *([self.asker] if asker else [])):
+            one.say(json.dumps({"tell": True}) if one is self.asker else "tell")
+            told = one.event(20)
+            found[one.name, one.pid] = replace(one.holds(), heap=told["heap"] / (1 << 20), blocks=told["blocks"])
+        return found
 
     def logs(self) -> str:
         """The last words of every process."""

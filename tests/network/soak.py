@@ -5,10 +5,12 @@
 The faults come in shuffled rounds of all of them; prompts, lengths, victims and moments are drawn too, all from the seed
 that is printed, so a run can be repeated (as far as a cluster of processes can).
 
-What must not grow is what a process holds between two answers, once it is warm: private memory, threads, descriptors. For
-each process that lived for eight answers or more, the median of the last three looks is compared with the largest of the
-first third. The bounds are far below what would be there if every answer left something behind: a session that is not let go
-of keeps its links (a thread, a dozen descriptors and more) and its tables (tens of MiB, see MID_SESSION in the output).
+What must not grow is what a process has in use between two answers: what malloc has given out, objects of Python, threads,
+descriptors. For each process that lived for eight answers or more, the median of the last three looks is compared with the
+largest of the first third; the bounds (GROWTH) are far below what would be there if every second answer left its session
+behind, which holds a thread, a dozen descriptors and MID_SESSION of heap. Resident memory says little about that: a peer
+keeps what it freed (party/memory.py), so it stays at the most that its sessions ever needed at one time. Its bound is what
+two sessions at once may have unread, 64 MiB on each of a dealer's lines and of a compute peer's.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ CASES = Path(__file__).resolve().parents[2] / "models" / "stories" / "expected.j
 KILLABLE = PEERS[:3]
 CALM = 8  # undisturbed answers at the end
 ENOUGH = 8  # looks at a process before it is judged
-GROWTH = {"private": 24.0, "threads": 4, "files": 12}  # MiB, number, number
+GROWTH = {"heap": 4.0, "blocks": 10_000, "threads": 4, "files": 12, "private": 256.0}  # MiB for heap and private
+
+FORMS = {"heap": ".1f", "blocks": ".0f", "threads": ".0f", "files": ".0f"}
 
 
 @dataclass
@@ -54,7 +58,7 @@ class Soak:
 
     trials: list[Trial] = field(default_factory=list)
     processes: dict[int, Process] = field(default_factory=dict)
-    mid_session: float = 0.0  # MiB of private memory that a peer held more in an answer than before it, at most
+    mid_session: float = 0.0  # MiB of heap that a peer had in use more in an answer than before it, at most
 
     def judged(self) -> list[Process]:
         return [one for one in self.processes.values() if len(one.held) >= ENOUGH]
@@ -112,13 +116,13 @@ def soak(cluster: NetworkCluster, seed: int, runs: int, say: Callable[[str], Non
 
 
 def _mid_session(cluster: NetworkCluster, question: Question) -> float:
-    before = {name: held.private for (name, _), held in cluster.holdings().items()}
+    before = {name: held.heap for (name, _), held in cluster.holdings().items()}
     cluster.ask(question.prompt, len(question.token_ids))
     most, event = 0.0, ""
     while event not in ("done", "error"):
         event = cluster.asker.event(60)["event"]
         if event == "token":
-            held = {name: held.private for (name, _), held in cluster.holdings().items()}
+            held = {name: held.heap for (name, _), held in cluster.holdings(asker=False).items()}
             most = max(most, *(held[name] - before[name] for name in PEERS))
     return most
 
@@ -131,12 +135,13 @@ def report(found: Soak) -> str:
         if seconds:
             row = f"{len(seconds)} | {statistics.median(seconds):.2f} s | {max(seconds):.2f} s"
             lines.append(f"| {fault.value} | {row} |")
-    lines += ["", "| process | answers | private MiB, first to last | growth | threads | descriptors |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    lines += ["", "| process | answers | heap, MiB | grew | objects | threads | descriptors | resident, MiB |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for one in found.judged():
+        grew = " | ".join(f"{one.growth(what):+{form}}" for what, form in FORMS.items())
+        first, last = one.held[0], one.held[-1]
         lines.append(
-            f"| {one.name} | {len(one.held)} | {one.held[0].private:.0f} to {one.held[-1].private:.0f} "
-            f"| {one.growth('private'):+.1f} | {one.growth('threads'):+g} | {one.growth('files'):+g} |"
+            f"| {one.name} | {len(one.held)} | {last.heap:.1f} | {grew} | {first.resident:.0f} to {last.resident:.0f} |"
         )
     return "\n".join([*lines, "", f"MID_SESSION: {found.mid_session:.0f} MiB"])
 

@@ -1,0 +1,60 @@
+"""Which checks are made, in which order: for a client, and for a node (`tacit doctor --node`)."""
+
+from __future__ import annotations
+
+from ...errors import TacitError
+from ...members import Pinned
+from ..config import Config, config_path
+from ..resolve import Reference, need
+from . import cluster as peers
+from .coordinator import visit
+from .finding import Finding, fail, ok, skipped, warn
+
+CONFIG, CLUSTER, PINNED = "configuration", "cluster", "pinned peers"
+
+
+def examine_client(meant: str | None, model: str | None) -> list[Finding]:
+    """Everything between this client and an answer. `meant`: the cluster, as for other commands; `model`: what to ask."""
+    found, config = _config()
+    if config is None:
+        return [found, skipped(CLUSTER, "the configuration cannot be read")]
+    findings = [found]
+    try:
+        reference = need(meant, config)
+        where = reference.where
+    except TacitError as error:
+        advice = "start one here (tacit up), or name one with --cluster; see docs/configuration.md"
+        return [*findings, fail(CLUSTER, "cluster", str(error), advice)]
+    findings.append(ok(CLUSTER, f"{reference.called}: coordinator at {where}"))
+    found, pinned = _pinned(reference)
+    visited = visit(where)
+    findings += [found, *visited.findings]
+    if pinned is None:
+        return [*findings, *(skipped(check, "no peers are pinned to compare with") for check in peers.ALL)]
+    wanted = model or config.get("client.model", cluster=reference.name)
+    return [*findings, *peers.examine(visited.status, visited.models, pinned, wanted)]
+
+
+def _config() -> tuple[Finding, Config | None]:
+    path = config_path()
+    try:
+        config = Config.load()
+        config.all()  # the variables too
+    except TacitError as error:
+        advice = f"correct {path} (docs/configuration.md lists what may stand there) or the variable that is named"
+        return fail(CONFIG, "configuration", str(error), advice), None
+    return ok(CONFIG, str(path) if path.exists() else f"there is no {path}: all settings are at their defaults"), config
+
+
+def _pinned(reference: Reference) -> tuple[Finding, Pinned | None]:
+    try:
+        pinned = reference.pinned()
+    except TacitError as error:
+        return fail(PINNED, "pins", str(error), "compare ids with the operators, then pin them (tacit peers pin)"), None
+    operators = len({member.operator for member in pinned.members})
+    words = f"{len(pinned.members)} of {operators} operators" + (", all your own" if pinned.own else "")
+    if len(pinned.members) < 3:
+        return warn(
+            PINNED, "pins", f"{words}; a session takes three peers", "pin more of them (tacit peers pin)"
+        ), pinned
+    return ok(PINNED, words), pinned

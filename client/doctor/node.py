@@ -1,0 +1,218 @@
+"""A peer's own side: its identity, its ports, its way to the others, and theirs to it."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ... import __version__
+from ...errors import ConfigError, TacitError
+from ...members import Member
+from ...reach import Outcome, Reach, knock, own_address_towards
+from .coordinator import MAX_SKEW
+from .finding import Finding, fail, ok, skipped, warn
+from .inbound import INBOUND, answering, fresh_word, interpret
+
+if TYPE_CHECKING:
+    from ...party.dialback import Report
+    from ...party.identity import Identity
+    from ...party.mesh import Mesh
+
+IDENTITY, LIBP2P, LISTEN, OTHERS, CLOCK, VERSION = (
+    "identity", "libp2p", "mesh port", "way to the others", "clock", "version of the others",
+)  # fmt: skip
+ASKED = 3  # members that are asked to dial back, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another member, and where its mesh is said to be."""
+
+    member: Member
+    places: tuple[tuple[str, int], ...]
+
+
+def check_identity(path: Path) -> tuple[Finding, Identity | None]:
+    """Whether the file is there, is readable by its owner alone, and holds a key that is still in use."""
+    from ...party.identity import Identity
+
+    if not path.exists():
+        return (
+            fail(
+                IDENTITY, "identity", f"{path} is not there", f"make one: tacit identity new {path}, or name --identity"
+            ),
+            None,
+        )
+    try:
+        identity = Identity.load(path)
+    except ConfigError as error:
+        words = str(error).removeprefix(f"{path}: ")
+        advice = f"chmod 600 {path}" if "others can read" in words else "restore it from a copy, or make a new one"
+        return fail(IDENTITY, "identity", f"{path}: {words}", advice), None
+    return ok(IDENTITY, f"{path} holds {identity.peer_id}"), identity
+
+
+def check_libp2p() -> Finding:
+    """Whether the mesh across machines can run here."""
+    if importlib.util.find_spec("libp2p") is None:
+        return fail(
+            LIBP2P,
+            "package",
+            "libp2p is not installed",
+            "pip install '.[mesh]' in Tacit's folder; where that fails, first: apt install gcc libgmp-dev python3-dev",
+        )
+    try:
+        importlib.import_module("libp2p")
+    except ImportError as error:
+        return fail(
+            LIBP2P, "package", f"libp2p does not load: {error}", "pip install --force-reinstall 'libp2p>=0.8.1'"
+        )
+    return ok(LIBP2P, "it is installed and loads")
+
+
+def check_port(host: str, port: int) -> tuple[Finding, bool]:
+    """Whether the mesh can listen there, and whether it was free just now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        with socket.create_server((host, port), family=family):
+            return ok(LISTEN, f"{place} is free"), True
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            found = warn(
+                LISTEN,
+                "in use",
+                f"{place} is in use, by this peer if it is running, else by another program",
+                f"`ss -ltnp sport = :{port}` shows which; stop it, or choose another --listen",
+            )
+        elif error.errno == errno.EADDRNOTAVAIL:
+            found = fail(
+                LISTEN,
+                "wrong address",
+                f"{host} is no address of this machine",
+                "listen on one that is (0.0.0.0 for all), and give the outer one as --advertise",
+            )
+        else:
+            reason = error.strerror or "no reason given"
+            found = fail(LISTEN, "port", f"cannot listen on {place}: {reason}", "choose another --listen")
+        return found, False
+
+
+def check_others(others: Iterable[Other], reach: Callable[[str, int], Reach] = knock) -> tuple[Finding, list[Other]]:
+    """Who of them can be connected to, from here."""
+    reached, problems, cause = [], [], ""
+    for other in others:
+        results = [reach(host, port) for host, port in other.places]
+        if any(result.outcome.reached for result in results):
+            reached.append(other)
+            continue
+        words = ", ".join(f"{result.place} {_WORDS[result.outcome]}" for result in results) or "no address is known"
+        problems.append(f"{other.member.display}: {words}")
+        cause = cause or (_CAUSES[results[0].outcome] if results else "unknown")
+    if not problems:
+        if not reached:
+            return warn(OTHERS, "alone", "no other member is known", "give the address of one with --join"), []
+        return ok(OTHERS, f"{', '.join(one.member.display for one in reached)} can be connected to"), reached
+    advice = "start them, correct their addresses, open their ports; on their machines `tacit doctor --node` says which"
+    if reached:
+        return warn(OTHERS, cause, "; ".join(problems), advice), reached
+    return fail(OTHERS, cause, f"nobody can be connected to: {'; '.join(problems)}", advice), []
+
+
+_WORDS = {
+    Outcome.REFUSED: "refuses (closed: nothing listens there)",
+    Outcome.TIMEOUT: "does not answer (filtered by a firewall, or off)",
+    Outcome.UNREACHABLE: "cannot be reached (no way there)",
+    Outcome.UNKNOWN: "has no address (the name is not known)",
+}
+_CAUSES = {
+    Outcome.REFUSED: "closed",
+    Outcome.TIMEOUT: "filtered",
+    Outcome.UNREACHABLE: "unreachable",
+    Outcome.UNKNOWN: "name",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """Where this node listens or will: hosts to bind for tests of mesh and links. `running`: the peer holds the mesh port."""
+
+    mesh: tuple[str, int]
+    link_host: str
+    link_port: int  # 0: any
+    running: bool
+
+
+def check_inbound(
+    mesh: Mesh, others: Iterable[Other], node: Inbound, clock: Callable[[], float] = time.time
+) -> list[Finding]:
+    """Ask up to `ASKED` members to dial back. What each says; its clock and version with it."""
+    from ...party.dialback import ANSWER_SECONDS, Callback, Report
+    from ...party.mesh import DIALBACK
+
+    findings: list[Finding] = []
+    asked = list(others)[:ASKED]
+    if not asked:
+        return [skipped(INBOUND, "there is no other member to ask")]
+    word = fresh_word()
+    mine = ["link"] if node.running else ["link", "mesh"]
+    places = [(node.link_host, node.link_port)] + ([] if node.running else [node.mesh])
+    try:
+        with answering(places, word) as ports:
+            for other in asked:
+                name, own = other.member.display, _own_addresses(other, node)
+                before = clock()
+                try:
+                    raw = mesh.request(
+                        other.member.peer_id, DIALBACK, Callback(ports[0], word).to_bytes(), ANSWER_SECONDS
+                    )
+                    report = Report.from_bytes(raw, name)
+                except TacitError as error:
+                    advice = "is it one of this cluster's members, and does it list this one? Its log says more"
+                    findings.append(warn(INBOUND, "unanswered", f"could not be asked: {error}", advice))
+                    continue
+                findings += [*interpret(report, name, own, mine), *_compared(report, name, before, clock())]
+    except OSError as error:
+        advice = "free the port, or choose another (--listen, --link-ports)"
+        return [fail(INBOUND, "port", f"cannot listen for the test: {error.strerror}", advice)]
+    return findings
+
+
+def _own_addresses(other: Other, node: Inbound) -> Collection[str]:
+    found = {own_address_towards(host) for host, _ in other.places}
+    return {one for one in found | {node.mesh[0], node.link_host} if one not in ("", "0.0.0.0", "::")}
+
+
+def _compared(report: Report, name: str, asked: float, answered: float) -> list[Finding]:
+    found = []
+    skew = report.clock - answered if report.clock > answered else min(0.0, report.clock + 1 - asked)
+    if abs(skew) > MAX_SKEW:
+        way = "ahead of" if skew > 0 else "behind"
+        found.append(
+            fail(
+                CLOCK,
+                "clock",
+                f"{name}'s clock is {abs(skew):.0f} s {way} this machine's",
+                "set both by NTP (timedatectl set-ntp true): members refuse each other's records when they differ too much",
+            )
+        )
+    else:
+        found.append(ok(CLOCK, f"as {name}'s"))
+    if report.version != __version__:
+        found.append(
+            fail(
+                VERSION,
+                "version",
+                f"{name} runs version {report.version}, this installation is {__version__}",
+                "install the same version on both",
+            )
+        )
+    else:
+        found.append(ok(VERSION, f"{name} runs {__version__}, as here"))
+    return found
