@@ -201,11 +201,16 @@ def check(
 
 
 @app.command()
-def status(cluster: Meant = None, trust_on_first_use: FirstUse = False) -> None:
-    """Show the peers, sessions and models of a cluster."""
+def status(
+    cluster: Meant = None,
+    trust_on_first_use: FirstUse = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every two seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Show a cluster's peers with load, price and round trips between them, its models and latest sessions."""
     from .commands import run_status
 
-    run_status(cluster, trust_on_first_use)
+    run_status(cluster, trust_on_first_use, json_, watch)
 
 
 @app.command()
