@@ -23,6 +23,9 @@ from .errors import NetworkError, PeerError, PeerLost, TacitError
 from .frames import Field, FrameReader, FrameWriter, Head, Ledger, Message
 from .records import tidy
 
+WRAPPING = 42  # bytes around a part on the line, at most: ZMTP's length, CURVE's name, nonce and tag
+PARTS_OF_A_FRAME = 2  # a header and a body
+
 Buffer = Any  # whatever exports C-contiguous memory: bytes, bytearray, memoryview, numpy array
 
 
@@ -103,6 +106,26 @@ class Link(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Let go of the transport; what was sent may still travel."""
+
+    def _arrived(self) -> int | None:
+        """Bytes that came in so far, with all that carries them; None where that cannot be told."""
+        return None
+
+    def cut(self) -> None:  # noqa: B027  a transport without connections has none to end
+        """Take nothing more off the line, from any thread; whoever uses the link finds the other side gone."""
+
+    def unread(self) -> int | None:
+        """Bytes that the other side sent and that were not handed to this one, by a lower estimate; None if unknown.
+
+        Any thread may ask. It sees what lies in queues that credit should bound, when the other side does not keep to it.
+        """
+        arrived = self._arrived()
+        if arrived is None:
+            return None
+        seen = self.stats
+        carried = seen.bytes_received + PARTS_OF_A_FRAME * WRAPPING * seen.messages_received
+        carried += WRAPPING * (seen.bytes_received // frames.PART)
+        return arrived - carried + sum(message.body.nbytes for message in tuple(self._stash))
 
     # Opening ---------------------------------------------------------------------------------------------------------
 

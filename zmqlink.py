@@ -23,6 +23,7 @@ from zmq.utils.monitor import recv_monitor_message
 from .ends import Ends, LinkSettings
 from .errors import NetworkError
 from .frames import MAX_HEADER, PART
+from .line import Line
 from .link import Buffer, Circle, Link
 
 HEARTBEAT_MS = 300
@@ -30,6 +31,8 @@ HEARTBEAT_TIMEOUT_MS = 1000
 LINGER_MS = 1000
 NEVER_MS = (1 << 31) - 1
 QUEUE = 8192  # frames; above what credit lets through
+SEND_QUEUE = 64  # parts
+UNSENT = SEND_QUEUE * PART  # bytes that a link may hold for a peer that is slow to take them
 SNDMORE, DONTWAIT = int(zmq.SNDMORE), int(zmq.DONTWAIT)  # plain numbers: quicker than flags of an enum
 EVENTS = (
     zmq.EVENT_DISCONNECTED
@@ -74,6 +77,7 @@ class ZmqLink(Link):
         self._socket = socket
         self._bound = bound
         self._descriptor: int | None = None  # of the one connection that said hello
+        self._line: Line | None = None
         self._dead: str | None = None
         self._admitted = False
         self._ended: set[int | None] = set()  # descriptors of connections that ended since
@@ -145,6 +149,7 @@ class ZmqLink(Link):
             return None
         if self._descriptor is None:
             self._descriptor = int(frame.get(zmq.SRCFD))
+            self._line = Line.of(self._descriptor, int(self.endpoint.rpartition(":")[2]))
         return frame.buffer, frame.more
 
     def _gone(self) -> str | None:
@@ -172,7 +177,16 @@ class ZmqLink(Link):
         elif event in (zmq.EVENT_CONNECT_RETRIED, zmq.EVENT_CLOSED):
             self._dead = f"nobody listens at {self.endpoint}"
 
+    def _arrived(self) -> int | None:
+        return None if self._line is None else self._line.arrived()
+
+    def cut(self) -> None:
+        if self._line is not None:
+            self._line.cut()
+
     def _close(self) -> None:
+        if self._line is not None:
+            self._line.close()  # the connection ends with its last descriptor
         linger = LINGER_MS if self._dead is None and self._descriptor is not None else 0
         self._socket.disable_monitor()
         self._monitor.close(0)
@@ -193,7 +207,7 @@ def _socket(
         (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
         (zmq.HANDSHAKE_IVL, 5000),
         (zmq.MAXMSGSIZE, PART + MAX_HEADER),
-        (zmq.SNDHWM, 64),
+        (zmq.SNDHWM, SEND_QUEUE),
         (zmq.RCVHWM, QUEUE),
         (zmq.RCVTIMEO, tick),
         (zmq.SNDTIMEO, tick),

@@ -282,6 +282,13 @@ def peer(
     no_mdns: Annotated[bool, typer.Option("--no-mdns", help=_NO_MDNS)] = False,
     roster: Annotated[Path | None, typer.Option(help=_ROSTER)] = None,
     max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Memory that sessions may take, like 2GB; default: half of what is free.")
+    ] = None,
+    max_session_memory: Annotated[str | None, typer.Option(help="Memory that a single session may take.")] = None,
+    client_timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds that a client may take between two tokens.")
+    ] = 120.0,
     price_compute: Annotated[str, typer.Option(help="For a million tokens as a compute peer.")] = "0",
     price_dealer: Annotated[str, typer.Option(help="For a million tokens as the dealer.")] = "0",
     currency: Annotated[str, typer.Option(help="Of both prices: three capital letters.")] = "EUR",
@@ -293,7 +300,8 @@ def peer(
         "model": model, "operator": operator, "name": name, "join": join, "invite": invite, "listen": listen,
         "advertise": advertise, "host": host, "link-ports": link_ports, "identity": identity,
         "cluster-name": cluster_name, "cluster-file": cluster_file, "own": own, "no-mdns": no_mdns, "roster": roster,
-        "max-sessions": max_sessions, "price-compute": price_compute, "price-dealer": price_dealer, "currency": currency,
+        "max-sessions": max_sessions, "max-memory": max_memory, "max-session-memory": max_session_memory,
+        "client-timeout": client_timeout, "price-compute": price_compute, "price-dealer": price_dealer, "currency": currency,
     }  # fmt: skip
     run_server("party", _arguments(options))
 

@@ -138,6 +138,7 @@ class Cluster:
 
     def _start(self, folder: ClusterFolder, progress: Progress) -> None:
         from ..members import Roster
+        from ..party.budget import default_allowance
         from ..party.identity import Identity
         from ..party.setup import coordinator_entry, member_entry
 
@@ -172,8 +173,10 @@ class Cluster:
             return started
 
         models = [argument for model in self._models for argument in ("--model", _absolute(model))]
+        memory = default_allowance(self._peers)  # each on its own would take half of what all of them have
+        limits = [] if memory is None else ["--max-memory", str(memory)]
         for name in names:
-            child(name, PEER_MODULE, "--host", self._host, *models)
+            child(name, PEER_MODULE, "--host", self._host, *limits, *models)
         child(COORDINATOR, COORDINATOR_MODULE, "--host", self._host, "--port", str(port))
         self._await_all()
         self._await_models()

@@ -44,7 +44,7 @@ from .served import ServedModel
 AHEAD_BYTES = 32 << 20
 AHEAD_STEPS = 8
 AHEAD_REFRESH = 32  # steps between two looks at how many fit: a step's size grows slowly with the cache
-CLIENT_TIMEOUT = 600.0  # seconds a client may think between two tokens
+WORK_SECONDS = 600.0  # that a step of the compute peers may take, as far as the dealer is concerned
 
 
 def serve_compute(role: int, model: ServedModel, links: ComputeLinks, limits: SessionLimits) -> Tally:
@@ -71,7 +71,9 @@ class _Compute:
 
     def run(self) -> Tally:
         while True:
-            message = self._links.client.receive(("prompt", "end"), timeout=CLIENT_TIMEOUT)
+            patience = self._limits.patience
+            timeout = patience.between if self._step else patience.first
+            message = self._links.client.receive(("prompt", "end"), timeout=timeout)
             if message.kind == "end":
                 break
             self._answer(message.fields, message.body)
@@ -189,7 +191,7 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
     caches = protocol.new_cache()
     step, length = 0, 0
     while True:
-        asked = [_next_plan(link, model.weights.digest) for link in (links.peer0, links.peer1)]
+        asked = [_next_plan(link, model.weights.digest, limits) for link in (links.peer0, links.peer1)]
         if asked[0] != asked[1]:
             raise PeerError(links.peer1.remote, "asked for another step than its partner")
         if asked[0] is None:
@@ -208,9 +210,12 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
         step += 1
 
 
-def _next_plan(link: Link, digest: str) -> tuple[object, object] | None:
-    """What a compute peer asks for next: (step, tokens), or None when it is done."""
-    message = link.receive(("plan", "end"), timeout=CLIENT_TIMEOUT)
+def _next_plan(link: Link, digest: str, limits: SessionLimits) -> tuple[object, object] | None:
+    """What a compute peer asks for next: (step, tokens), or None when it is done.
+
+    The compute peers end the session when the client keeps them waiting; the dealer only has to wait longer.
+    """
+    message = link.receive(("plan", "end"), timeout=limits.patience.between + WORK_SECONDS)
     if message.kind == "end":
         return None
     if message.fields.get("digest") != digest:

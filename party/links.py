@@ -8,6 +8,14 @@ from ..link import Circle, Link
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a seat is kept for a client that says nothing, in seconds."""
+
+    first: float = 15.0  # from open links to the prompt
+    between: float = 120.0  # from a token to the next
+
+
+@dataclass(frozen=True, slots=True)
 class SessionLimits:
     """What the client and the peers agreed on: tokens of the first step, and new tokens at most.
 
@@ -15,6 +23,7 @@ class SessionLimits:
 
     prompt_tokens: int
     max_new_tokens: int
+    patience: Patience = Patience()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from ..errors import IdentityError, PeerError, PeerLost, RefusedError
 from ..records import tidy
 from ..signed import Signed
 from ..software import software_digest
-from ..wire import Introduction, ModelOffer, Offer, PeerStatus
+from ..wire import ROLE_NAMES, Introduction, ModelOffer, Offer, PeerStatus
+from .budget import Account, Need, Weighed, size
 from .dialback import DialBack
 from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STATUS, TOKENIZER, WITHDRAW
 from .quoting import Quoting
@@ -21,6 +22,8 @@ from .session import Model, Seat, Surroundings
 from .vitals import load_thousandths, resident_bytes
 
 log = logging.getLogger("tacit.party.node")
+
+WATCH_SECONDS = 0.1  # between two looks at what lies unread
 
 
 class Node:
@@ -39,8 +42,11 @@ class Node:
         self._seats: dict[str, Seat] = {}
         self._lock = threading.Lock()
         self._stopping = False
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
     def serve(self) -> None:
+        self._watcher.start()
         mesh = self._around.mesh
         mesh.serve(STATUS, self._status, threads=1)
         mesh.serve(MANIFEST, self._manifest, threads=1)
@@ -60,6 +66,7 @@ class Node:
             seats = list(self._seats.values())
         for seat in seats:
             seat.stop(PeerLost(self._around.own_name, "is shutting down"))
+        self._stop.set()
         deadline = time.monotonic() + grace
         for seat in seats:
             seat.join(max(0.0, deadline - time.monotonic()))
@@ -130,7 +137,8 @@ class Node:
         if isinstance(context, int) and offer.prompt_tokens + offer.max_new_tokens - 1 > context:
             wanted = f"{offer.prompt_tokens} prompt tokens and {offer.max_new_tokens} new ones"
             raise self._refusal(f"{wanted} do not fit {model.name}'s context of {context}")
-        seat = Seat(around, offer, model, self._ended)
+        need = model.need(offer.role, offer.prompt_tokens, offer.max_new_tokens) if isinstance(model, Weighed) else None
+        seat = Seat(around, offer, model, self._ended, need)
         with self._lock:
             if self._stopping:
                 raise self._refusal("is shutting down")
@@ -138,8 +146,16 @@ class Node:
                 raise self._refusal(f"session {offer.session[:8]} is there already")
             if len(self._seats) >= self._max_sessions:
                 raise self._refusal(f"is busy with {len(self._seats)} sessions, the most it takes")
+            if need is not None and around.account is not None:
+                self._reserve(around.account, offer, need)
             self._seats[offer.session] = seat
         return seat.prepare().to_bytes()
+
+    def _reserve(self, account: Account, offer: Offer, need: Need) -> None:
+        lacking = account.reserve(offer.session, need.total)
+        if lacking is not None:
+            what = f"{offer.prompt_tokens} + {offer.max_new_tokens} tokens as {ROLE_NAMES[offer.role]}"
+            raise self._refusal(f"needs {size(need.total)} for {what}; {lacking}")
 
     def _introduce(self, sender: str, question: bytes) -> bytes:
         signed = Signed.from_bytes(question, self._around.members.name_of(sender))
@@ -172,6 +188,15 @@ class Node:
     def _refusal(self, reason: str) -> PeerError:
         return RefusedError(self._around.own_name, reason)
 
+    def _watch(self) -> None:
+        while not self._stop.wait(WATCH_SECONDS):
+            with self._lock:
+                seats = list(self._seats.values())
+            for seat in seats:
+                seat.look_for_floods()
+
     def _ended(self, seat: Seat) -> None:
         with self._lock:
             self._seats.pop(seat.session, None)
+        if self._around.account is not None:
+            self._around.account.release(seat.session)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..ends import LinkSettings
 from ..models.checkpoint import load_checkpoint
 from ..models.fold import fold
 from ..models.ranges import calibrated
 from ..protocols.base import Spec
 from ..protocols.pair.scales import Scales, make_scales
 from ..protocols.pair.weights import Weights, prepare
+from .budget import Need
+from .footprint import need
+from .links import SessionLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,10 @@ class ServedModel:
     manifest_hash: str
     tokenizer: bytes | None
     summary: dict[str, Any]
+
+    def need(self, role: int, prompt_tokens: int, max_new_tokens: int) -> Need:
+        """What a session takes of a peer's memory in `role` (`footprint`)."""
+        return need(self.spec, self.scales, role, SessionLimits(prompt_tokens, max_new_tokens), LinkSettings().window)
 
 
 def load_model(path: str) -> ServedModel:

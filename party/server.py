@@ -15,6 +15,7 @@ from ..ends import LinkSettings
 from ..errors import ConfigError
 from ..records import tidy
 from ..zmqlink import new_context
+from .limits import add_limits, limits
 from .node import Node
 from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging, tell
 from .quoting import DEFAULT_CURRENCY, Quoting
@@ -38,6 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="seconds a session waits for a message (%(default)s)"
     )
+    add_limits(parser)
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
     with ReportFailure() as report, ExitStack() as stack:
         if options.max_sessions < 1 or not 0 < options.timeout < 1e6:
             raise ConfigError("--max-sessions and --timeout must be positive")
+        account, patience = limits(options)
         context = new_context()
         stack.callback(end_context, context)
         doorkeeper = stack.enter_context(Doorkeeper(context))
@@ -64,6 +67,8 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             advertised=started.advertised,
             settings=LinkSettings(timeout=options.timeout, ports=port_range(options.link_ports)),
             engines=engines if engines is not None else load_engines(),
+            account=account,
+            patience=patience,
         )
         served = models if models is not None else load_models(options.model or list(started.models))
         node = Node(around, served, options.max_sessions, quoting)

@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import zmq
@@ -33,14 +33,16 @@ from ..receipts import Receipt
 from ..signed import Signed
 from ..wire import CLIENT, DEALER, ROLE_NAMES, Binding, Introduction, Offer, Statement
 from ..zmqlink import CurveKeys, ZmqLink
+from .budget import Account, Need, size
 from .identity import Identity
-from .links import ComputeLinks, DealerLinks, SessionLimits, Tally
+from .links import ComputeLinks, DealerLinks, Patience, SessionLimits, Tally
 from .mesh import INTRODUCE, Mesh
 from .zap import Doorkeeper
 
 log = logging.getLogger("tacit.party.session")
 
-MAX_FROM_CLIENT = 64 << 20  # the keys of the longest prompt take much less
+MAX_FROM_CLIENT = 64 << 20  # where the model does not say what its sessions need
+UNREAD_SLACK = 1 << 20  # bytes that may lie unread beside what was agreed: credit, heartbeats, plans
 
 
 class Model(Protocol):
@@ -81,6 +83,8 @@ class Surroundings:
     advertised: str
     settings: LinkSettings
     engines: Engines
+    account: Account | None = None  # of the memory that sessions may take; None: not bounded
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def members(self) -> Members:
@@ -94,8 +98,17 @@ class Surroundings:
 class Seat:
     """One session, one role. `ended` is called once, from the seat's thread or from a failed `prepare`."""
 
-    def __init__(self, around: Surroundings, offer: Offer, model: Model, ended: Callable[[Seat], None]) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        offer: Offer,
+        model: Model,
+        ended: Callable[[Seat], None],
+        need: Need | None = None,
+    ) -> None:
+        """`need`: what the session may take here; no sender gets room for more than it says."""
         self.offer = offer
+        self._need = need
         self.circle = Circle()
         self._around = around
         self._model = model
@@ -173,7 +186,7 @@ class Seat:
             keys,
             self._ends(role),
             self.circle,
-            around.settings,
+            self._settings(role),
             affinity=_affinity(self.offer.role, role),
         )
         self._completed()
@@ -227,7 +240,7 @@ class Seat:
             keys,
             self._ends(role),
             self.circle,
-            around.settings if role != CLIENT else replace(around.settings, max_body=MAX_FROM_CLIENT),
+            self._settings(role),
             affinity=_affinity(self.offer.role, role),
         )
         self._links[role] = link
@@ -235,6 +248,25 @@ class Seat:
         port = link.endpoint.rpartition(":")[2]
         host = f"[{around.advertised}]" if ":" in around.advertised else around.advertised
         return f"tcp://{host}:{port}", keys.public
+
+    def _settings(self, role: int) -> LinkSettings:
+        """Of the link to `role`: frames no larger than the session has."""
+        settings = self._around.settings
+        if self._need is not None and role in self._need.frames:
+            return replace(settings, max_body=self._need.frames[role])
+        return replace(settings, max_body=MAX_FROM_CLIENT) if role == CLIENT else settings
+
+    def look_for_floods(self) -> None:
+        """End the session if somebody sent more than it may have unread here. Any thread may ask, again and again."""
+        if self._need is None or self._over:
+            return
+        for role, most in self._need.unread.items():
+            link = self._links.get(role)
+            unread = link.unread() if link is not None else None
+            if link is not None and unread is not None and unread > most + UNREAD_SLACK:
+                link.cut()
+                reason = f"sent {size(unread)} ahead of being read, in a session where at most {size(most)} can be"
+                self.circle.fail(PeerError(link.remote, reason))
 
     def _completed(self) -> None:
         if set(self._links) == {0, 1, DEALER, CLIENT} - {self.offer.role} - self._absent:
@@ -265,7 +297,7 @@ class Seat:
         try:
             self._open_links()
             log.info("%s: open after %.0f ms", name, 1000 * (time.monotonic() - started))
-            limits = SessionLimits(self.offer.prompt_tokens, self.offer.max_new_tokens)
+            limits = SessionLimits(self.offer.prompt_tokens, self.offer.max_new_tokens, self._around.patience)
             session, links = bytes.fromhex(self.session), self._links
             if role == DEALER:
                 seated = DealerLinks(session, role, links[0], links[1], self.circle)
@@ -359,9 +391,9 @@ def check_introduction(signed: Signed, offer: Offer, sender: str, own_id: str, m
         "receiver": own_id,
         "receiver_role": offer.role,
     }
-    for field, value in expected.items():
-        if getattr(found, field) != value:
-            raise IdentityError(name, f"signed an introduction with another {field} than this session's")
+    for what, value in expected.items():
+        if getattr(found, what) != value:
+            raise IdentityError(name, f"signed an introduction with another {what} than this session's")
     if found.sender_role <= offer.role:
         raise IdentityError(name, f"introduces itself to {ROLE_NAMES[offer.role]}, which should dial it")
     return found
@@ -380,9 +412,9 @@ def check_binding(signed: Signed, introduction: Introduction, name: str) -> Bind
         "admitted": introduction.key,
         "manifest_hash": introduction.manifest_hash,
     }
-    for field, value in expected.items():
-        if getattr(found, field) != value:
-            raise IdentityError(name, f"signed a binding with another {field} than we introduced ourselves with")
+    for what, value in expected.items():
+        if getattr(found, what) != value:
+            raise IdentityError(name, f"signed a binding with another {what} than we introduced ourselves with")
     if found.key == introduction.key:
         raise IdentityError(name, "answered with our own key")
     return found

@@ -39,7 +39,7 @@ class PairPeer(Protocol[Secret, OneHotRows, Cache]):
     def embed(self, tokens: OneHotRows, start: int) -> Secret:
         """One-hot shares times the public table: no round, no bytes."""
         table, vocab = self._w.matrices["embed"], self._w.spec.vocab
-        parts = [tokens[at : at + EMBED_ROWS] for at in range(0, len(tokens), EMBED_ROWS)]
+        parts = (tokens[at : at + EMBED_ROWS] for at in range(0, len(tokens), EMBED_ROWS))  # one at a time
         x = np.concatenate([table.times(np.ascontiguousarray(part[:, :vocab])) for part in parts])
         if self._w.positions is not None and self.party.role == 0:
             x += self._w.positions[start : start + len(x)]

@@ -61,8 +61,9 @@ def make_roster(identities: dict[str, Identity], ports: list[int], own: bool = F
 class EchoCluster:
     """`peers` peers and a coordinator, ready when made; `stop()` ends them all and returns their exit statuses."""
 
-    def __init__(self, folder: Path, peers: int = 3, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, peers: int = 3, options: tuple[str, ...] = (), models: str = "echo") -> None:
         self.folder = folder
+        self.models = models
         names = [f"peer-{number}" for number in range(peers)]
         self.identities = {name: Identity.create() for name in (*names, "coordinator")}
         self.roster = make_roster(self.identities, free_ports(peers + 1))
@@ -90,7 +91,7 @@ class EchoCluster:
             port = self.roster.coordinator.url.rpartition(":")[2]
             command = [sys.executable, "-P", "-m", "tacit.coordinator.server", *common, "--port", port]
         else:
-            command = [sys.executable, "-P", str(HERE / "echo_peer.py"), "echo", *common]
+            command = [sys.executable, "-P", str(HERE / "echo_peer.py"), self.models, *common]
         with self.log(name).open("a") as log:
             self.processes[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
 
@@ -113,6 +114,10 @@ class EchoCluster:
     def session(self, prompt_tokens: int = 4, max_new_tokens: int = 8) -> EchoSession:
         return EchoSession(self, prompt_tokens, max_new_tokens)
 
+    def status_of(self, name: str) -> dict[str, Any]:
+        peers = self.http.get("/v1/status").json()["peers"]
+        return next(peer for peer in peers if peer["name"] == name)
+
     def stop(self) -> dict[str, int]:
         for process in self.processes.values():
             process.send_signal(signal.SIGCONT)
@@ -134,7 +139,8 @@ class EchoSession:
 
     def __init__(self, cluster: EchoCluster, prompt_tokens: int, max_new_tokens: int) -> None:
         keys = CurveKeys.fresh()
-        request = SessionRequest(secrets.token_hex(16), keys.public, "echo", "pair", prompt_tokens, max_new_tokens)
+        model = cluster.models.split(",")[0]
+        request = SessionRequest(secrets.token_hex(16), keys.public, model, "pair", prompt_tokens, max_new_tokens)
         response = cluster.http.post("/v1/sessions", content=request.to_bytes())
         if response.status_code != 200:
             raise error_from_json(response.json()["error"], "coordinator")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tacit.errors import PeerError
 from tacit.link import Link
+from tacit.party.budget import Need
 from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits
 from tacit.party.process import leave
 from tacit.party.server import main
@@ -37,6 +38,19 @@ class EchoModel:
         return hashlib.sha256(self.manifest).hexdigest()
 
 
+@dataclass(frozen=True)
+class WeighedEcho(EchoModel):
+    """One that says what its sessions need: 1 MB a token, and little room for what comes unread."""
+
+    name: str = "weighed"
+
+    def need(self, role: int, prompt_tokens: int, max_new_tokens: int) -> Need:
+        others = {0, 1, 2, 3} - {role}
+        return Need(
+            (prompt_tokens + max_new_tokens) * 10**6, dict.fromkeys(others, 1 << 20), dict.fromkeys(others, 4 << 20)
+        )
+
+
 def same_seed(link: Link) -> None:
     mine = hashlib.sha256(link.seed(b"test")).digest()
     link.send("seed", mine)
@@ -49,7 +63,8 @@ def compute(role: int, model: EchoModel, links: ComputeLinks, limits: SessionLim
         same_seed(link)
     step = 0
     while True:
-        message = links.client.receive(("prompt", "end"))
+        patience = limits.patience.between if step else limits.patience.first
+        message = links.client.receive(("prompt", "end"), timeout=patience)
         if message.kind == "end":
             links.dealer.send("end")
             links.client.send("account", steps=step, rounds=step)
@@ -79,5 +94,6 @@ def dealer(model: EchoModel, links: DealerLinks, limits: SessionLimits) -> None:
 
 
 if __name__ == "__main__":
-    models = [EchoModel(name) for name in sys.argv.pop(1).split(",")]
+    names = sys.argv.pop(1).split(",")
+    models = [WeighedEcho() if name == "weighed" else EchoModel(name) for name in names]
     leave(main(engines=Engines(compute, dealer), models=models))
