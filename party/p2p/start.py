@@ -116,7 +116,7 @@ def need_libp2p() -> None:
 
 def resolve(options: argparse.Namespace, kind: str) -> Node:
     """Flag, then TACIT_* variable, then cluster.toml or what was kept, then the default. Raises ConfigError."""
-    path = options.identity or platformdirs.user_data_path("tacit") / f"{kind}.identity"
+    path = options.identity or default_path(kind)
     identity = load_or_make(path)
     listed: dict[str, Member] | None = None
     own, said = options.own, None
@@ -146,6 +146,11 @@ def resolve(options: argparse.Namespace, kind: str) -> Node:
         models=said.models if said else (),
         prices=said.prices if said else None,
     )
+
+
+def default_path(kind: str) -> Path:
+    """Where the identity is unless another file is named."""
+    return platformdirs.user_data_path("tacit") / f"{kind}.identity"
 
 
 def load_or_make(path: Path) -> Identity:
