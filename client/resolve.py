@@ -24,6 +24,7 @@ from ..members import Pinned, Roster
 from . import state
 from .config import ClusterEntry, Config
 from .directory import Directory
+from .followed import FollowedFile
 from .pinned import PinnedPeers, cluster_name, pin_first_seen
 from .pins import PinStore
 
@@ -63,7 +64,8 @@ class Reference:
         if self.file is not None:
             if trust_on_first_use:
                 raise ConfigError(f"--trust-on-first-use is not for {self.called}: {self.file} pins its peers")
-            return load_file(self.file)
+            found = load_file(self.file)
+            return FollowedFile(found, say) if isinstance(found, ClusterFile) else found
         store = self.store()
         own, asked = (self.entry.own, self.entry.trust_on_first_use) if self.entry else (False, False)
         if trust_on_first_use or asked:
@@ -72,14 +74,14 @@ class Reference:
                 pin_first_seen(store, directory, say)
             finally:
                 directory.close()
-        found = PinnedPeers(store, self.name or cluster_name(self.url), self.url, own, say)
-        if not found.members:
+        pinned = PinnedPeers(store, self.name or cluster_name(self.url), self.url, own, say)
+        if not pinned.members:
             raise ConfigError(
                 f"no peer of {self.called} is pinned: see who is there (tacit peers list --cluster {_quoted(self.called)}), "
                 "compare the ids with what their operators say (tacit identity show), and pin them (tacit peers pin PEER_ID "
                 "--operator NAME); or say --trust-on-first-use to take the coordinator's word this once"
             )
-        return found
+        return pinned
 
 
 def load_file(path: Path) -> Pinned:

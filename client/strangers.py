@@ -13,6 +13,7 @@ from ..errors import IdentityError, PeerError, TacitError
 from ..members import Pinned, Roster
 from ..wire import MAX_CHOICES, ROLE_NAMES, SessionReply, Statement
 from .directory import Directory, Listed
+from .followed import FollowedFile
 from .pinned import PinnedPeers
 from .pins import key_changed
 
@@ -34,7 +35,7 @@ class Strangers:
         if isinstance(self._pinned, Roster):  # its coordinator has the same list, and no other peers
             return set(without)
         listed = self._peers()
-        if isinstance(self._pinned, PinnedPeers):
+        if isinstance(self._pinned, PinnedPeers | FollowedFile):
             self._pinned.follow(listed)
         strange = [one for one in listed if self._pinned.member(one.peer_id) is None]
         strange.sort(key=lambda one: not one.live)
