@@ -294,12 +294,15 @@ def peer(
     client_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds that a client may take between two tokens.")
     ] = 120.0,
-    price_compute: Annotated[str, typer.Option(help="For a million tokens as a compute peer.")] = "0",
-    price_dealer: Annotated[str, typer.Option(help="For a million tokens as the dealer.")] = "0",
-    currency: Annotated[str, typer.Option(help="Of both prices: three capital letters.")] = "EUR",
+    price_compute: Annotated[
+        str | None, typer.Option(help="For a million tokens as a compute peer. Default: 0")
+    ] = None,
+    price_dealer: Annotated[str | None, typer.Option(help="For a million tokens as the dealer. Default: 0")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of both prices: three capital letters. Default: EUR")] = None,
 ) -> None:
     """Run one peer of a cluster, in the foreground. The first one founds it and prints what the others type."""
     from .commands import run_server
+    from .nodes import with_configured
 
     options: dict[str, Any] = {
         "model": model, "operator": operator, "name": name, "join": join, "invite": invite, "listen": listen,
@@ -308,7 +311,7 @@ def peer(
         "max-sessions": max_sessions, "max-memory": max_memory, "max-session-memory": max_session_memory,
         "client-timeout": client_timeout, "price-compute": price_compute, "price-dealer": price_dealer, "currency": currency,
     }  # fmt: skip
-    run_server("party", _arguments(options))
+    run_server("party", with_configured(_arguments(options)))
 
 
 @app.command()
@@ -335,13 +338,14 @@ def coordinator(
 ) -> None:
     """Run a coordinator of a cluster, in the foreground: it finds the peers and proposes them to clients."""
     from .commands import run_server
+    from .nodes import with_configured
 
     options: dict[str, Any] = {
         "join": join, "invite": invite, "name": name, "operator": operator, "port": port, "host": host, "listen": listen,
         "advertise": advertise, "identity": identity, "cluster-name": cluster_name, "cluster-file": cluster_file,
         "own": own, "no-mdns": no_mdns, "roster": roster, "state": state,
     }  # fmt: skip
-    run_server("coordinator", _arguments(options))
+    run_server("coordinator", with_configured(_arguments(options), coordinator=True))
 
 
 def _arguments(options: dict[str, Any]) -> list[str]:

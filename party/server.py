@@ -33,9 +33,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--link-ports", help="range of ports for the links of sessions, such as 7460-7499 (any)")
     parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
     parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
-    parser.add_argument("--price-compute", default="0", help="for a million tokens as a compute peer (%(default)s)")
-    parser.add_argument("--price-dealer", default="0", help="for a million tokens as the dealer (%(default)s)")
-    parser.add_argument("--currency", default=DEFAULT_CURRENCY, help="of both prices (%(default)s)")
+    parser.add_argument("--price-compute", help="for a million tokens as a compute peer (0)")
+    parser.add_argument("--price-dealer", help="for a million tokens as the dealer (0)")
+    parser.add_argument("--currency", help=f"of both prices ({DEFAULT_CURRENCY})")
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="seconds a session waits for a message (%(default)s)"
     )
@@ -57,7 +57,12 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
         stack.callback(end_context, context)
         doorkeeper = stack.enter_context(Doorkeeper(context))
         started = start_peer(options, context, doorkeeper, stack)
-        quoting = Quoting.parsed(started.identity, options.price_compute, options.price_dealer, options.currency)
+        quoting = Quoting.parsed(
+            started.identity,
+            options.price_compute or started.prices.compute,
+            options.price_dealer or started.prices.dealer,
+            options.currency or started.prices.currency,
+        )
         around = Surroundings(
             context=context,
             doorkeeper=doorkeeper,
