@@ -201,11 +201,16 @@ def check(
 
 
 @app.command()
-def status(cluster: Meant = None, trust_on_first_use: FirstUse = False) -> None:
-    """Show the peers, sessions and models of a cluster."""
+def status(
+    cluster: Meant = None,
+    trust_on_first_use: FirstUse = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every two seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Show a cluster's peers with load, price and round trips between them, its models and latest sessions."""
     from .commands import run_status
 
-    run_status(cluster, trust_on_first_use)
+    run_status(cluster, trust_on_first_use, json_, watch)
 
 
 @app.command()
@@ -295,10 +300,10 @@ def peer(
         float, typer.Option(min=0.001, help="Seconds that a client may take between two tokens.")
     ] = 120.0,
     price_compute: Annotated[
-        str | None, typer.Option(help="For a million tokens as a compute peer. Default: 0")
+        str | None, typer.Option(help="For a million tokens as a compute peer; default: 0.")
     ] = None,
-    price_dealer: Annotated[str | None, typer.Option(help="For a million tokens as the dealer. Default: 0")] = None,
-    currency: Annotated[str | None, typer.Option(help="Of both prices: three capital letters. Default: EUR")] = None,
+    price_dealer: Annotated[str | None, typer.Option(help="For a million tokens as the dealer; default: 0.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of both prices, three capital letters; default: EUR.")] = None,
 ) -> None:
     """Run one peer of a cluster, in the foreground. The first one founds it and prints what the others type."""
     from .commands import run_server

@@ -40,7 +40,7 @@ class Started:
     host: str
     advertised: str
     models: tuple[str, ...] = ()  # that a cluster.toml asks for
-    prices: Prices = field(default_factory=Prices)  # that it states
+    prices: Prices | None = None  # that it says
     facts: dict[str, Any] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
 

@@ -54,7 +54,7 @@ class Node:
     own: bool
     listed: dict[str, Member] | None
     models: tuple[str, ...]
-    prices: Prices
+    prices: Prices | None = None
 
 
 def start(options: argparse.Namespace, kind: str, stack: ExitStack) -> Started:
@@ -144,7 +144,7 @@ def resolve(options: argparse.Namespace, kind: str) -> Node:
         own=own,
         listed=listed,
         models=said.models if said else (),
-        prices=(said.prices if said else None) or Prices(),
+        prices=said.prices if said else None,
     )
 
 

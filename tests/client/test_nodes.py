@@ -86,6 +86,7 @@ def test_prices_and_models_of_a_cluster_file_hold(written, tmp_path):
     arguments = ["--cluster-file", str(file), "--identity", str(tmp_path / "peer.identity")]
     node = resolve(server.arguments().parse_args(with_configured(arguments)), "peer")
     assert (node.name, node.operator, node.models) == ("p0", "O0", ("stories",))
+    assert node.prices is not None
     assert (node.prices.compute, node.prices.dealer, node.prices.currency) == ("1", "0", "EUR")
 
 
