@@ -12,7 +12,7 @@ from ..errors import IdentityError, PeerError, PeerLost, RefusedError
 from ..records import tidy
 from ..signed import Signed
 from ..software import software_digest
-from ..wire import ROLE_NAMES, Introduction, ModelOffer, Offer, PeerStatus
+from ..wire import MAX_SEATED, ROLE_NAMES, Introduction, ModelOffer, Offer, PeerStatus
 from .budget import Account, Need, Weighed, size
 from .dialback import DialBack
 from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STATUS, TOKENIZER, WITHDRAW
@@ -78,6 +78,7 @@ class Node:
     def _status(self, sender: str, question: bytes) -> bytes:
         with self._lock:
             sessions = len(self._seats)
+            seated = tuple(session[:8] for session in list(self._seats)[:MAX_SEATED])
         offers = tuple(
             ModelOffer(model.name, model.manifest_hash, dict(model.summary)) for model in self._models.values()
         )
@@ -92,6 +93,7 @@ class Node:
             clock=int(time.time()),
             load=load_thousandths(),
             memory=resident_bytes(),
+            seated=seated,
         ).to_bytes()
 
     def _manifest(self, sender: str, question: bytes) -> bytes:
