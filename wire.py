@@ -48,6 +48,7 @@ from .quotes import Price
 from .records import Check, Record, constant, distinct, integer, many, mapping, maybe, plain_summary, record, text
 from .signed import Signed
 
+SHUTTING_DOWN = "is shutting down"  # the reason that a peer gives when it was told to end
 ROLE_NAMES = ("compute peer 0", "compute peer 1", "dealer", "client")
 DEALER, CLIENT = 2, 3
 MAX_SEATED = 1024  # sessions that a status names

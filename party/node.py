@@ -12,7 +12,7 @@ from ..errors import IdentityError, PeerError, PeerLost, RefusedError
 from ..records import tidy
 from ..signed import Signed
 from ..software import software_digest
-from ..wire import MAX_SEATED, ROLE_NAMES, Introduction, ModelOffer, Offer, PeerStatus
+from ..wire import MAX_SEATED, ROLE_NAMES, SHUTTING_DOWN, Introduction, ModelOffer, Offer, PeerStatus
 from .budget import Account, Need, Weighed, size
 from .dialback import DialBack
 from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STATUS, TOKENIZER, WITHDRAW
@@ -65,7 +65,7 @@ class Node:
             self._stopping = True
             seats = list(self._seats.values())
         for seat in seats:
-            seat.stop(PeerLost(self._around.own_name, "is shutting down"))
+            seat.stop(PeerLost(self._around.own_name, SHUTTING_DOWN))
         self._stop.set()
         deadline = time.monotonic() + grace
         for seat in seats:
@@ -143,7 +143,7 @@ class Node:
         seat = Seat(around, offer, model, self._ended, need)
         with self._lock:
             if self._stopping:
-                raise self._refusal("is shutting down")
+                raise self._refusal(SHUTTING_DOWN)
             if offer.session in self._seats:
                 raise self._refusal(f"session {offer.session[:8]} is there already")
             if len(self._seats) >= self._max_sessions:

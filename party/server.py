@@ -32,7 +32,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", default=[], help="folder or name of a model to serve; repeatable")
     parser.add_argument("--link-ports", help="range of ports for the links of sessions, such as 7460-7499 (any)")
     parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
-    parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
+    parser.add_argument("--max-sessions", type=int, default=16, help="sessions at once (%(default)s)")
     parser.add_argument("--price-compute", default="0", help="for a million tokens as a compute peer (%(default)s)")
     parser.add_argument("--price-dealer", default="0", help="for a million tokens as the dealer (%(default)s)")
     parser.add_argument("--currency", default=DEFAULT_CURRENCY, help="of both prices (%(default)s)")
