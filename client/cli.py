@@ -201,11 +201,16 @@ def check(
 
 
 @app.command()
-def status(cluster: Meant = None, trust_on_first_use: FirstUse = False) -> None:
-    """Show the peers, sessions and models of a cluster."""
+def status(
+    cluster: Meant = None,
+    trust_on_first_use: FirstUse = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every two seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Show a cluster's peers with load, price and round trips between them, its models and latest sessions."""
     from .commands import run_status
 
-    run_status(cluster, trust_on_first_use)
+    run_status(cluster, trust_on_first_use, json_, watch)
 
 
 @app.command()
@@ -235,15 +240,25 @@ def verify(
     run_verify(cluster=cluster, as_json=json_, trust_on_first_use=trust_on_first_use)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def doctor(
+    context: typer.Context,
     cluster: Meant = None,
     model: Annotated[str | None, typer.Option(help="Which model is to be asked.")] = None,
+    node: Annotated[
+        bool,
+        typer.Option("--node", help="Examine a peer on this machine; then all options of `tacit peer` may follow."),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Look for what stands between this machine and an answer, and say what to do about it."""
-    from .doctor.report import run_doctor
+    from .doctor.report import run_doctor, run_node_doctor
 
+    if node:
+        run_node_doctor([*context.args, *(("--model", model) if model else ())], as_json=json_)
+        return
+    if context.args:
+        raise typer.BadParameter(f"unknown without --node: {' '.join(context.args)}")
     run_doctor(cluster=cluster, model=model, as_json=json_)
 
 
@@ -284,9 +299,11 @@ def peer(
     client_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds that a client may take between two tokens.")
     ] = 120.0,
-    price_compute: Annotated[str, typer.Option(help="For a million tokens as a compute peer.")] = "0",
-    price_dealer: Annotated[str, typer.Option(help="For a million tokens as the dealer.")] = "0",
-    currency: Annotated[str, typer.Option(help="Of both prices: three capital letters.")] = "EUR",
+    price_compute: Annotated[
+        str | None, typer.Option(help="For a million tokens as a compute peer; default: 0.")
+    ] = None,
+    price_dealer: Annotated[str | None, typer.Option(help="For a million tokens as the dealer; default: 0.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of both prices, three capital letters; default: EUR.")] = None,
 ) -> None:
     """Run one peer of a cluster, in the foreground. The first one founds it and prints what the others type."""
     from .commands import run_server

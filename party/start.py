@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from ..checks import short_id
+from ..clusterfile import Prices
 from ..errors import ConfigError
 from ..members import Roster
 from ..succession import read_chain
@@ -39,6 +40,7 @@ class Started:
     host: str
     advertised: str
     models: tuple[str, ...] = ()  # that a cluster.toml asks for
+    prices: Prices | None = None  # that it says
     facts: dict[str, Any] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
 
@@ -95,7 +97,7 @@ def start_peer(
     identity, roster = Identity.load(options.identity), Roster.load(options.roster)
     member = roster.member(identity.peer_id)
     if member is None or member.mesh_key != identity.mesh_key:
-        raise ConfigError(_not_listed(options.roster, options.identity, roster, identity))
+        raise ConfigError(not_listed(options.roster, options.identity, roster, identity))
     mesh = RosterMesh(context, doorkeeper, identity, roster, options.mesh_listen or member.mesh_endpoint)
     stack.callback(mesh.close)
     host = options.host or LOOPBACK
@@ -136,7 +138,8 @@ def _start_p2p(options: argparse.Namespace, kind: str, stack: ExitStack) -> Star
     return start(options, kind, stack)
 
 
-def _not_listed(roster_path: Path, path: Path, roster: Roster, identity: Identity) -> str:
+def not_listed(roster_path: Path, path: Path, roster: Roster, identity: Identity) -> str:
+    """Why an identity that the roster does not list is not let in, and what to do where it was rotated."""
     for link in read_chain(identity.successions, str(path)):
         if (before := roster.member(link.old)) is not None:
             return (

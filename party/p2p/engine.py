@@ -45,7 +45,7 @@ MAX_ARRIVING = 64  # connections that have not proved yet who they are
 MAX_STREAMS = 64  # that one peer may have open towards us
 MAX_WAITING = 256  # questions of one protocol that wait for a thread
 STAGGER_SECONDS = 0.2  # between the addresses of a peer that are tried at once
-PATIENCE_SECONDS = 1.0  # a connection that stays silent longer is not used again
+PATIENCE_SECONDS = 0.8  # a connection that stays silent longer is not used again
 RETIRE_SECONDS = 10.0  # what is under way on such a connection may go on for this long
 
 in_thread: Any = trio.to_thread.run_sync
@@ -69,7 +69,10 @@ class Engine:
         self._dialling: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
         self._retired: weakref.WeakSet[Any] = weakref.WeakSet()
         self._streams: Counter[str] = Counter()
-        self._arriving = 0
+        self._arriving: list[trio.CancelScope] = []
+        self._wires: weakref.WeakSet[Any] = (
+            weakref.WeakSet()
+        )  # TCP streams: libp2p leaves them open when it is cancelled
         self._remotes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # of connections that came in
 
     # From any thread -------------------------------------------------------------------------------------------------
@@ -140,8 +143,8 @@ class Engine:
         finally:
             for answer in list(self._pending):
                 self._settle(answer, NetworkError("this mesh is closed"))
-            for listener in listeners:
-                listener.socket.close()
+            for one in (*listeners, *self._wires):
+                one.socket.close()
 
     async def _hang_up(self) -> None:
         with trio.move_on_after(0.3):
@@ -149,20 +152,29 @@ class Engine:
                 for connection in self._host.get_network().get_connections():
                     nursery.start_soon(connection.close)
 
+    def _wire(self, stream: trio.SocketStream) -> None:
+        notice_silence(stream)
+        self._wires.add(stream)
+
     async def _accept(self, stream: trio.SocketStream) -> None:
         """A connection that came in, until it ends."""
-        if self._arriving >= MAX_ARRIVING:
-            return
-        self._arriving += 1
+        if len(self._arriving) >= MAX_ARRIVING:  # whoever takes longest is not a member in a hurry
+            self._arriving.pop(0).cancel()
+        scope, muxed = trio.CancelScope(), None
+        self._arriving.append(scope)
         try:
-            notice_silence(stream)
+            self._wire(stream)
             raw = RawConnection(TrioTCPStream(stream), False)
-            muxed: Any = await self._host.upgrade_inbound_connection(raw, multiaddr.Multiaddr("/ip4/0.0.0.0/tcp/0"))
+            with scope:
+                muxed = await self._host.upgrade_inbound_connection(raw, multiaddr.Multiaddr("/ip4/0.0.0.0/tcp/0"))
         except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything in there
             log.info("refused a connection from %s: %s", _remote(stream), reason(error))
             return
         finally:
-            self._arriving -= 1
+            with suppress(ValueError):
+                self._arriving.remove(scope)
+        if muxed is None:
+            return
         self._remotes[getattr(muxed, "muxed_conn", muxed)] = _remote(stream)
         await muxed.event_closed.wait()
 
@@ -267,7 +279,7 @@ class Engine:
         except OSError as error:
             raise NetworkError(f"{name}: cannot reach {address.place}: {error.strerror or error}") from None
         try:
-            notice_silence(stream)
+            self._wire(stream)
             raw = RawConnection(TrioTCPStream(stream), True)
             return await self._host.upgrade_outbound_connection(raw, _libp2p_id(peer_id))
         except Exception as error:  # noqa: BLE001 - foreign errors are mapped here, once

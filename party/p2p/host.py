@@ -26,7 +26,8 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING
 
-from ...errors import NetworkError, TacitError
+from ...errors import NetworkError, TacitError, UsageError
+from ...records import MAX_RECORD_BYTES
 from ..mesh import Handler
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tacit.party.p2p")
 
+MAX_QUESTION = MAX_RECORD_BYTES
 START_SECONDS = 10.0
 STOP_SECONDS = 0.9
 RESTART_SECONDS = 0.5  # between a fall of the host and the next attempt
@@ -77,6 +79,8 @@ class Host:
 
         Raises the peer's TacitError, IdentityError if somebody else answers at the address, or NetworkError.
         """
+        if len(question) > MAX_QUESTION:
+            raise UsageError(f"a question of {len(question)} bytes is longer than the {MAX_QUESTION} that a mesh takes")
         answer: Future[bytes] = Future()
         with self._lock:
             engine = None if self._closed else self._engine

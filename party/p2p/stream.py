@@ -23,14 +23,14 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.utils import encode_delim
 
 from ...errors import NetworkError, PeerError, TacitError
-from ...records import MAX_RECORD_BYTES, error_from_json, error_to_json, parse_json
+from ...records import error_from_json, error_to_json, parse_json
 from ..mesh import MAX_MESSAGE
+from .host import MAX_QUESTION
 
 MULTISTREAM = "/multistream/1.0.0"
 NOT_SERVED = "na"
 MAX_CHOICES = 4  # protocols that a stream may ask for before it is ended
 OK, ERROR = 0, 1
-MAX_QUESTION = MAX_RECORD_BYTES
 ARRIVE_SECONDS = 5.0  # for a question to arrive
 WRITE_SECONDS = 30.0  # for an answer to be taken
 LIFE_SECONDS = 0.02
