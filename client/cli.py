@@ -291,7 +291,7 @@ def peer(
     own: Annotated[bool, typer.Option("--own", help=_OWN)] = False,
     no_mdns: Annotated[bool, typer.Option("--no-mdns", help=_NO_MDNS)] = False,
     roster: Annotated[Path | None, typer.Option(help=_ROSTER)] = None,
-    max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 16,
     max_memory: Annotated[
         str | None, typer.Option(help="Memory that sessions may take, like 2GB; default: half of what is free.")
     ] = None,
