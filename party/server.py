@@ -33,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", default=[], help="folder or name of a model to serve; repeatable")
     parser.add_argument("--link-ports", help="range of ports for the links of sessions, such as 7460-7499 (any)")
     parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
-    parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
+    parser.add_argument("--max-sessions", type=int, default=16, help="sessions at once (%(default)s)")
     parser.add_argument("--price-compute", help="for a million tokens as a compute peer, or TACIT_PRICE_COMPUTE (0)")
     parser.add_argument("--price-dealer", help="for a million tokens as the dealer, or TACIT_PRICE_DEALER (0)")
     parser.add_argument("--currency", help=f"of both prices, or TACIT_CURRENCY ({DEFAULT_CURRENCY})")
