@@ -19,6 +19,7 @@ class LinkSettings:
     window: int = 64 << 20  # how much may lie unread at the other side
     max_body: int = 1 << 30
     tick: float = 0.1  # how often a waiting link looks after its siblings
+    ports: tuple[int, int] | None = None  # first and last that a link may listen on; None: any
 
 
 @dataclass(frozen=True, slots=True)

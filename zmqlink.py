@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import errno
+import secrets
 from dataclasses import dataclass
 
 import zmq
@@ -123,7 +124,7 @@ class ZmqLink(Link):
             socket.zap_domain = domain.encode("ascii")
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
             socket.setsockopt(zmq.IPV6, int(":" in host))
-            socket.bind(f"tcp://[{host}]:*" if ":" in host else f"tcp://{host}:*")
+            _bind(socket, f"tcp://[{host}]" if ":" in host else f"tcp://{host}", settings.ports)
             endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
             return cls(socket, endpoint, True, ends, circle, settings)
         except zmq.ZMQError as error:
@@ -200,6 +201,23 @@ def _socket(
     ):
         socket.setsockopt(option, value)
     return socket
+
+
+def _bind(socket: zmq.Socket[bytes], place: str, ports: tuple[int, int] | None) -> None:
+    """To a free port, of the range if one is given. Raises ZMQError of the last attempt."""
+    if ports is None:
+        socket.bind(f"{place}:*")
+        return
+    first, last = ports
+    count = last - first + 1
+    start = secrets.randbelow(count)  # sessions that open at once try different ones
+    for number in range(count):
+        try:
+            socket.bind(f"{place}:{first + (start + number) % count}")
+            return
+        except zmq.ZMQError as error:
+            if error.errno != errno.EADDRINUSE or number == count - 1:
+                raise
 
 
 def listening_failed(where: str, error: zmq.ZMQError) -> NetworkError:

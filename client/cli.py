@@ -22,6 +22,17 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_NAME = "What this node is called in its cluster; default: the host name."
+_JOIN = "Multiaddr of any member, as it printed it (/ip4/…/tcp/…/p2p/12D3…); give it again for more."
+_INVITE = "NAME:SECRET as the first node printed it; kept after the first start. Or TACIT_INVITE."
+_ADVERTISE = "Host or address under which others reach this node, if not that of --listen."
+_IDENTITY = "Identity file; default: one in your data folder, made on the first start."
+_CLUSTER_NAME = "What to call the cluster, if this node founds it."
+_CLUSTER_FILE = "A cluster.toml: its members and no others, and this node's settings."
+_OWN = "All peers are mine: a session may take several of one operator."
+_NO_MDNS = "Do not look for members on the local network."
+_ROSTER = "A cluster.json instead: a fixed cluster on one machine, without libp2p (needs --identity)."
+
 identity_app = typer.Typer(no_args_is_help=True, help="Make and show the identity of a peer or coordinator.")
 app.add_typer(identity_app, name="identity")
 config_app = typer.Typer(help="Show the settings that hold, and where each comes from.")
@@ -226,44 +237,94 @@ def verify(
 
 @app.command()
 def peer(
-    identity: Annotated[Path, typer.Option(help="Identity file of this peer (see: tacit identity new).")],
-    roster: Annotated[Path, typer.Option(help="The cluster.json that lists this peer and the others.")],
-    model: Annotated[list[str], typer.Option(help="A Hugging Face folder or a shipped name; may be given again.")],
-    host: Annotated[str, typer.Option(help="Address that links listen on.")] = "127.0.0.1",
-    advertise: Annotated[str | None, typer.Option(help="Address under which others reach --host, if not that.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A Hugging Face folder or a shipped name to serve; give it again for more."),
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Who runs this peer; a session takes three different ones. Or TACIT_OPERATOR.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help=_NAME)] = None,
+    join: Annotated[list[str] | None, typer.Option(help=_JOIN)] = None,
+    invite: Annotated[str | None, typer.Option(help=_INVITE)] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Multiaddr that the mesh listens on; default: /ip4/0.0.0.0/tcp/7450.")
+    ] = None,
+    advertise: Annotated[str | None, typer.Option(help=_ADVERTISE)] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address that the links of sessions listen on; default: that of --listen.")
+    ] = None,
+    link_ports: Annotated[
+        str | None,
+        typer.Option(help="Ports for those links, such as 7460-7499, to be opened in a firewall; default: any."),
+    ] = None,
+    identity: Annotated[Path | None, typer.Option(help=_IDENTITY)] = None,
+    cluster_name: Annotated[str | None, typer.Option(help=_CLUSTER_NAME)] = None,
+    cluster_file: Annotated[Path | None, typer.Option(help=_CLUSTER_FILE)] = None,
+    own: Annotated[bool, typer.Option("--own", help=_OWN)] = False,
+    no_mdns: Annotated[bool, typer.Option("--no-mdns", help=_NO_MDNS)] = False,
+    roster: Annotated[Path | None, typer.Option(help=_ROSTER)] = None,
     max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
     price_compute: Annotated[str, typer.Option(help="For a million tokens as a compute peer.")] = "0",
     price_dealer: Annotated[str, typer.Option(help="For a million tokens as the dealer.")] = "0",
     currency: Annotated[str, typer.Option(help="Of both prices: three capital letters.")] = "EUR",
 ) -> None:
-    """Run one peer of a cluster, in the foreground."""
+    """Run one peer of a cluster, in the foreground. The first one founds it and prints what the others type."""
     from .commands import run_server
 
-    arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host]
-    arguments += ["--max-sessions", str(max_sessions)]
-    arguments += ["--price-compute", price_compute, "--price-dealer", price_dealer, "--currency", currency]
-    if advertise is not None:
-        arguments += ["--advertise", advertise]
-    for one in model:
-        arguments += ["--model", one]
-    run_server("party", arguments)
+    options: dict[str, Any] = {
+        "model": model, "operator": operator, "name": name, "join": join, "invite": invite, "listen": listen,
+        "advertise": advertise, "host": host, "link-ports": link_ports, "identity": identity,
+        "cluster-name": cluster_name, "cluster-file": cluster_file, "own": own, "no-mdns": no_mdns, "roster": roster,
+        "max-sessions": max_sessions, "price-compute": price_compute, "price-dealer": price_dealer, "currency": currency,
+    }  # fmt: skip
+    run_server("party", _arguments(options))
 
 
 @app.command()
 def coordinator(
-    identity: Annotated[Path, typer.Option(help="Identity file of the coordinator.")],
-    roster: Annotated[Path, typer.Option(help="The cluster.json that lists the peers.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 7440,
+    join: Annotated[list[str] | None, typer.Option(help=_JOIN)] = None,
+    invite: Annotated[str | None, typer.Option(help=_INVITE)] = None,
+    name: Annotated[str | None, typer.Option(help=_NAME)] = None,
+    operator: Annotated[str | None, typer.Option(help="Who runs it; default: its name. Or TACIT_OPERATOR.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for clients (HTTP); 0: any free one.")] = 7440,
+    host: Annotated[
+        str | None, typer.Option(help="Address that clients (HTTP) are served on; default: that of --listen.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Multiaddr that the mesh listens on; default: /ip4/0.0.0.0/tcp/7449.")
+    ] = None,
+    advertise: Annotated[str | None, typer.Option(help=_ADVERTISE)] = None,
+    identity: Annotated[Path | None, typer.Option(help=_IDENTITY)] = None,
+    cluster_name: Annotated[str | None, typer.Option(help=_CLUSTER_NAME)] = None,
+    cluster_file: Annotated[Path | None, typer.Option(help=_CLUSTER_FILE)] = None,
+    own: Annotated[bool, typer.Option("--own", help=_OWN)] = False,
+    no_mdns: Annotated[bool, typer.Option("--no-mdns", help=_NO_MDNS)] = False,
+    roster: Annotated[Path | None, typer.Option(help=_ROSTER)] = None,
     state: Annotated[Path | None, typer.Option(help="File for what outlives it; default: beside the identity.")] = None,
 ) -> None:
-    """Run the coordinator of a cluster, in the foreground."""
+    """Run a coordinator of a cluster, in the foreground: it finds the peers and proposes them to clients."""
     from .commands import run_server
 
-    arguments = ["--identity", str(identity), "--roster", str(roster), "--host", host, "--port", str(port)]
-    if state is not None:
-        arguments += ["--state", str(state)]
-    run_server("coordinator", arguments)
+    options: dict[str, Any] = {
+        "join": join, "invite": invite, "name": name, "operator": operator, "port": port, "host": host, "listen": listen,
+        "advertise": advertise, "identity": identity, "cluster-name": cluster_name, "cluster-file": cluster_file,
+        "own": own, "no-mdns": no_mdns, "roster": roster, "state": state,
+    }  # fmt: skip
+    run_server("coordinator", _arguments(options))
+
+
+def _arguments(options: dict[str, Any]) -> list[str]:
+    """What the server's own command line takes; options not given are left to it."""
+    found: list[str] = []
+    for name, value in options.items():
+        if value is True:
+            found.append(f"--{name}")
+        elif isinstance(value, list):
+            found += [word for one in value for word in (f"--{name}", str(one))]
+        elif value is not None and value is not False:
+            found += [f"--{name}", str(value)]
+    return found
 
 
 @config_app.callback(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""The coordinator as a process: `python -P -m tacit.coordinator.server --identity FILE --roster FILE --port N`.
+"""The coordinator as a process: `python -P -m tacit.coordinator.server --port N …` (`party/start.py` has the options).
 
 Ready means one JSON line {"ready": …} on standard output (peers may still be on their way); a failure to start one line
 {"error": …} and exit status 1. SIGTERM and SIGINT end it within a second. Running sessions do not need it.
@@ -19,10 +19,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..errors import ConfigError, NetworkError
-from ..members import Roster
-from ..party.identity import Identity
-from ..party.process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging
-from ..party.roster import RosterMesh
+from ..party.process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging, tell
+from ..party.start import Started, add_options, start_coordinator
 from ..zmqlink import new_context
 from .app import make_app
 from .registry import Registry
@@ -30,13 +28,12 @@ from .sessions import Sessions
 from .store import Store
 
 DEFAULT_PORT = 7440
+DEFAULT_MESH_PORT = 7449
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tacit coordinator", description="Propose committees of peers to clients.")
-    parser.add_argument("--identity", type=Path, required=True, help="the coordinator's identity file (mode 0600)")
-    parser.add_argument("--roster", type=Path, required=True, help="cluster.json: who belongs to the cluster")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    add_options(parser, DEFAULT_MESH_PORT, "HTTP, for clients,")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (%(default)s)")
     parser.add_argument("--state", type=Path, help="file for what outlives it (default: beside the identity, .sqlite)")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
@@ -49,16 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging(options.log_level)
     harden()
     with ReportFailure() as report, ExitStack() as stack:
-        identity, roster = Identity.load(options.identity), Roster.load(options.roster)
-        if (roster.coordinator.peer_id, roster.coordinator.mesh_key) != (identity.peer_id, identity.mesh_key):
-            raise ConfigError(f"{options.roster}: names another coordinator than {options.identity}")
-        store = Store(options.state or options.identity.with_suffix(".sqlite"))
-        stack.callback(store.close)
-        listener = stack.enter_context(listen(options.host, options.port))
         context = new_context()
         stack.callback(end_context, context)
-        mesh = RosterMesh(context, None, identity, roster, None)
-        stack.callback(mesh.close)
+        started = start_coordinator(options, context, stack)
+        mesh = started.mesh
+        store = Store(options.state or started.path.with_suffix(".sqlite"))
+        stack.callback(store.close)
+        listener = stack.enter_context(listen(started.host, options.port))
         registry = Registry(mesh, store)
         stack.callback(registry.close)
         registry.start()
@@ -66,12 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             server = HttpServer(make_app(mesh.members, registry, Sessions(mesh, registry)), listener)
             stack.callback(server.close)
             server.await_start()
-            host, port = listener.getsockname()[:2]
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            announce({"name": roster.coordinator.name, "peer_id": identity.peer_id, "url": url})
+            url = f"http://[{started.advertised}]" if ":" in started.advertised else f"http://{started.advertised}"
+            url += f":{listener.getsockname()[1]}"
+            mesh.set_url(url)
+            announce({"name": started.name, "peer_id": started.identity.peer_id, "url": url, **started.facts})
+            tell((*started.hints, *client_hints(started, url)))
             while not wait(0.5):
                 server.check()
     return report.status
+
+
+def client_hints(started: Started, url: str) -> tuple[str, ...]:
+    """What a client types. Of a roster's coordinator nothing: its clients hold the cluster.json."""
+    if not started.hints:
+        return ()
+    return (f"a client asks by typing: tacit ask --cluster {url} 'Once upon a time'",)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -54,6 +54,10 @@ class Mesh(ABC):
         """What this mesh knows of where a member is; nothing, for a form of the mesh that has no addresses."""
         return Whereabouts()
 
+    def set_url(self, url: str) -> None:
+        """Where clients find this coordinator; tells the members, in a form of the mesh where that is not fixed."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Stop asking and answering."""

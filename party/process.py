@@ -10,7 +10,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -36,6 +36,12 @@ def harden() -> None:
 def announce(facts: dict[str, Any]) -> None:
     """Tell whoever started this process that it is ready."""
     print(json.dumps({"ready": facts}), flush=True)
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Say something to the person who started this process, on standard error."""
+    if lines:
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
 @contextmanager

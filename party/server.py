@@ -1,4 +1,4 @@
-"""The peer as a process: `python -P -m tacit.party.server --identity FILE --roster FILE --model PATH …`.
+"""The peer as a process: `python -P -m tacit.party.server --model PATH …` (see `start.py` for the two forms of the mesh).
 
 Ready means one JSON line {"ready": …} on standard output; a failure to start one line {"error": …} and exit status 1.
 SIGTERM and SIGINT end it tidily within a second. Logs go to standard error and hold no content.
@@ -9,32 +9,27 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, cast
 
-from ..checks import short_id
 from ..ends import LinkSettings
 from ..errors import ConfigError
-from ..members import Roster
 from ..records import tidy
-from ..succession import read_chain
 from ..zmqlink import new_context
-from .identity import Identity
 from .node import Node
-from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging
+from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging, tell
 from .quoting import DEFAULT_CURRENCY, Quoting
-from .roster import RosterMesh
 from .session import Engines, Model, Surroundings
+from .start import add_options, port_range, start_peer
 from .zap import Doorkeeper
+
+DEFAULT_MESH_PORT = 7450
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tacit peer", description="Serve models on shares, as one peer of a cluster.")
-    parser.add_argument("--identity", type=Path, required=True, help="this peer's identity file (mode 0600)")
-    parser.add_argument("--roster", type=Path, required=True, help="cluster.json: who belongs to the cluster")
+    add_options(parser, DEFAULT_MESH_PORT, "the links of sessions")
     parser.add_argument("--model", action="append", default=[], help="folder or name of a model to serve; repeatable")
-    parser.add_argument("--host", default="127.0.0.1", help="address that session links listen on (%(default)s)")
-    parser.add_argument("--advertise", help="address under which others reach --host, if it differs")
+    parser.add_argument("--link-ports", help="range of ports for the links of sessions, such as 7460-7499 (any)")
     parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
     parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
     parser.add_argument("--price-compute", default="0", help="for a million tokens as a compute peer (%(default)s)")
@@ -53,53 +48,39 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
     start_logging(options.log_level)
     harden()
     with ReportFailure() as report, ExitStack() as stack:
-        identity, roster = Identity.load(options.identity), Roster.load(options.roster)
-        member = roster.member(identity.peer_id)
-        if member is None or member.mesh_key != identity.mesh_key:
-            raise ConfigError(_not_listed(options.roster, options.identity, roster, identity))
         if options.max_sessions < 1 or not 0 < options.timeout < 1e6:
             raise ConfigError("--max-sessions and --timeout must be positive")
-        quoting = Quoting.parsed(identity, options.price_compute, options.price_dealer, options.currency)
         context = new_context()
         stack.callback(end_context, context)
         doorkeeper = stack.enter_context(Doorkeeper(context))
-        mesh = RosterMesh(context, doorkeeper, identity, roster, options.mesh_listen or member.mesh_endpoint)
-        stack.callback(mesh.close)
+        started = start_peer(options, context, doorkeeper, stack)
+        quoting = Quoting.parsed(started.identity, options.price_compute, options.price_dealer, options.currency)
         around = Surroundings(
             context=context,
             doorkeeper=doorkeeper,
-            identity=identity,
-            mesh=mesh,
-            host=options.host,
-            advertised=options.advertise or options.host,
-            settings=LinkSettings(timeout=options.timeout),
+            identity=started.identity,
+            mesh=started.mesh,
+            host=started.host,
+            advertised=started.advertised,
+            settings=LinkSettings(timeout=options.timeout, ports=port_range(options.link_ports)),
             engines=engines if engines is not None else load_engines(),
         )
-        served = models if models is not None else load_models(options.model)
+        served = models if models is not None else load_models(options.model or list(started.models))
         node = Node(around, served, options.max_sessions, quoting)
         stack.callback(node.close)
         with await_signal() as wait:
             node.serve()
             announce(
                 {
-                    "name": member.name,
-                    "peer_id": identity.peer_id,
-                    "mesh": member.mesh_endpoint,
+                    "name": started.name,
+                    "peer_id": started.identity.peer_id,
+                    **started.facts,
                     "models": [model.name for model in served],
                 }
             )
+            tell(started.hints)
             wait(None)
     return report.status
-
-
-def _not_listed(roster_path: Path, path: Path, roster: Roster, identity: Identity) -> str:
-    for link in read_chain(identity.successions, str(path)):
-        if (before := roster.member(link.old)) is not None:
-            return (
-                f"{roster_path}: lists {before.name} under the id {short_id(link.old)}, which it gave up; replace its peer_id "
-                f"by {identity.peer_id} and its mesh_key by {identity.mesh_key} in every copy of the file"
-            )
-    return f"{roster_path}: does not list the identity of {path}"
 
 
 def load_engines() -> Engines:

@@ -40,6 +40,7 @@ from .stream import (
 log = logging.getLogger("tacit.party.p2p")
 
 PREFIX = "/tacit/1/"
+MAX_SEEN = 4096
 MAX_ARRIVING = 64  # connections that have not proved yet who they are
 MAX_STREAMS = 64  # that one peer may have open towards us
 MAX_WAITING = 256  # questions of one protocol that wait for a thread

@@ -56,6 +56,7 @@ class P2pSettings:
     own: bool = False
     listed: Mapping[str, Member] | None = None
     memory: Path | None = None
+    mdns: bool = False
 
 
 class P2pMesh(Mesh):
@@ -121,11 +122,6 @@ class P2pMesh(Mesh):
         if given and len(refusals) == len(given):
             raise ConfigError(f"this node was not let in: {refusals[0]}")
 
-    def set_url(self, url: str) -> None:
-        """A coordinator's, once it is known."""
-        self._url = url
-        self._renew()
-
     # As Mesh ---------------------------------------------------------------------------------------------------------
 
     def serve(self, protocol: str, handler: Handler, threads: int = 4) -> None:
@@ -144,6 +140,11 @@ class P2pMesh(Mesh):
                 raise
         self._greet(peer_id, deadline - time.monotonic())  # it was started anew and has forgotten us
         return self._ask(peer_id, protocol, question, deadline - time.monotonic())
+
+    def set_url(self, url: str) -> None:
+        self._url = url
+        self._renew()
+        self._gossip()
 
     def whereabouts(self, peer_id: str) -> Whereabouts:
         record = self._table.record(peer_id)
