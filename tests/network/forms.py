@@ -19,6 +19,11 @@ HTTP_PORT = 7440
 MESH_PORT = 7450
 
 
+def operator_of(node: Node) -> str:
+    """Each peer has an operator of its own."""
+    return f"house {node.name}"
+
+
 class Form(Protocol):
     """Arguments of `tacit`, node by node. Peers are started before the coordinator."""
 
@@ -45,9 +50,7 @@ class RosterForm:
             own=False,
             coordinator=coordinator_entry(identities[hub.name], hub.name, f"http://{hub.address}:{HTTP_PORT}"),
             members=tuple(
-                member_entry(
-                    identities[node.name], node.name, f"house {node.name}", f"tcp://{node.address}:{MESH_PORT}"
-                )
+                member_entry(identities[node.name], node.name, operator_of(node), f"tcp://{node.address}:{MESH_PORT}")
                 for node in peers
             ),
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 
 import pytest
@@ -26,8 +25,6 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    warm = "from tacit.kernels.warm import warm; warm()"  # five peers that compile side by side take five times as long
-    subprocess.run([sys.executable, "-P", "-c", warm], check=True, timeout=200)
     with Lab(tmp_path_factory.mktemp("lab")) as lab:
         yield NetworkCluster(lab, RosterForm)
     assert lab.leaked == []
