@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from ..checks import short_id
+from ..clusterfile import Prices
 from ..errors import ConfigError
 from ..members import Roster
 from ..succession import read_chain
@@ -39,6 +40,7 @@ class Started:
     host: str
     advertised: str
     models: tuple[str, ...] = ()  # that a cluster.toml asks for
+    prices: Prices | None = None  # that it says
     facts: dict[str, Any] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
 

@@ -18,7 +18,7 @@ import platformdirs
 
 from ...address import Address
 from ...checks import is_name
-from ...clusterfile import ClusterFile, CoordinatorPlace, NodeSettings, PeerEntry
+from ...clusterfile import ClusterFile, CoordinatorPlace, NodeSettings, PeerEntry, Prices
 from ...errors import ConfigError, UsageError
 from ...members import Member
 from ...succession import Succession, read_chain
@@ -54,6 +54,7 @@ class Node:
     own: bool
     listed: dict[str, Member] | None
     models: tuple[str, ...]
+    prices: Prices | None = None
 
 
 def start(options: argparse.Namespace, kind: str, stack: ExitStack) -> Started:
@@ -91,6 +92,7 @@ def start(options: argparse.Namespace, kind: str, stack: ExitStack) -> Started:
         host=host,
         advertised=node.advertise or _concrete(host),
         models=node.models,
+        prices=node.prices,
         facts={"cluster": node.invite.cluster, "multiaddrs": list(mesh.addresses)},
         hints=() if node.listed is not None else _hints(options, mesh.addresses, node),
     )
@@ -142,6 +144,7 @@ def resolve(options: argparse.Namespace, kind: str) -> Node:
         own=own,
         listed=listed,
         models=said.models if said else (),
+        prices=said.prices if said else None,
     )
 
 
