@@ -38,7 +38,8 @@ class Started:
     name: str
     host: str
     advertised: str
-    models: tuple[str, ...] = ()  # that a cluster.toml asks for
+    models: tuple[str, ...] = ()  # to serve where no --model is given
+    link_ports: str | None = None  # range that links may listen on, None for any
     facts: dict[str, Any] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
 
@@ -100,7 +101,10 @@ def start_peer(
     stack.callback(mesh.close)
     host = options.host or LOOPBACK
     facts = {"mesh": member.mesh_endpoint}
-    return Started(options.identity, identity, mesh, member.name, host, options.advertise or host, facts=facts)
+    ports = options.link_ports
+    return Started(
+        options.identity, identity, mesh, member.name, host, options.advertise or host, link_ports=ports, facts=facts
+    )
 
 
 def start_coordinator(

@@ -30,6 +30,8 @@ LOCAL = "/ip4/127.0.0.1/tcp/0"
 class Nodes:
     """Processes in a folder, each with its identity, its log and its ready line."""
 
+    models = "echo"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[str]] = {}
