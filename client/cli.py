@@ -235,15 +235,25 @@ def verify(
     run_verify(cluster=cluster, as_json=json_, trust_on_first_use=trust_on_first_use)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def doctor(
+    context: typer.Context,
     cluster: Meant = None,
     model: Annotated[str | None, typer.Option(help="Which model is to be asked.")] = None,
+    node: Annotated[
+        bool,
+        typer.Option("--node", help="Examine a peer on this machine; then all options of `tacit peer` may follow."),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Look for what stands between this machine and an answer, and say what to do about it."""
-    from .doctor.report import run_doctor
+    from .doctor.report import run_doctor, run_node_doctor
 
+    if node:
+        run_node_doctor([*context.args, *(("--model", model) if model else ())], as_json=json_)
+        return
+    if context.args:
+        raise typer.BadParameter(f"unknown without --node: {' '.join(context.args)}")
     run_doctor(cluster=cluster, model=model, as_json=json_)
 
 

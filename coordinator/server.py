@@ -19,6 +19,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..errors import ConfigError, NetworkError
+from ..party.dialback import DialBack
+from ..party.mesh import DIALBACK
 from ..party.process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging, tell
 from ..party.start import Started, add_options, start_coordinator
 from ..zmqlink import new_context
@@ -56,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         registry = Registry(mesh, store)
         stack.callback(registry.close)
         registry.start()
+        mesh.serve(DIALBACK, DialBack(mesh), threads=2)
         with await_signal() as wait:
             server = HttpServer(make_app(mesh.members, registry, Sessions(mesh, registry)), listener)
             stack.callback(server.close)

@@ -96,7 +96,7 @@ def start_peer(
     identity, roster = Identity.load(options.identity), Roster.load(options.roster)
     member = roster.member(identity.peer_id)
     if member is None or member.mesh_key != identity.mesh_key:
-        raise ConfigError(_not_listed(options.roster, options.identity, roster, identity))
+        raise ConfigError(not_listed(options.roster, options.identity, roster, identity))
     mesh = RosterMesh(context, doorkeeper, identity, roster, options.mesh_listen or member.mesh_endpoint)
     stack.callback(mesh.close)
     host = options.host or LOOPBACK
@@ -140,7 +140,8 @@ def _start_p2p(options: argparse.Namespace, kind: str, stack: ExitStack) -> Star
     return start(options, kind, stack)
 
 
-def _not_listed(roster_path: Path, path: Path, roster: Roster, identity: Identity) -> str:
+def not_listed(roster_path: Path, path: Path, roster: Roster, identity: Identity) -> str:
+    """Why an identity that the roster does not list is not let in, and what to do where it was rotated."""
     for link in read_chain(identity.successions, str(path)):
         if (before := roster.member(link.old)) is not None:
             return (

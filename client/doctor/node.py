@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ... import __version__
 from ...errors import ConfigError, TacitError
-from ...members import Member
 from ...reach import Outcome, Reach, knock, own_address_towards
 from .coordinator import MAX_SKEW
 from .finding import Finding, fail, ok, skipped, warn
@@ -32,9 +30,10 @@ ASKED = 3  # members that are asked to dial back, at most
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Another member, and where its mesh is said to be."""
+    """Another member, as messages show it, and where its mesh is said to be."""
 
-    member: Member
+    display: str
+    peer_id: str
     places: tuple[tuple[str, int], ...]
 
 
@@ -60,19 +59,12 @@ def check_identity(path: Path) -> tuple[Finding, Identity | None]:
 
 def check_libp2p() -> Finding:
     """Whether the mesh across machines can run here."""
-    if importlib.util.find_spec("libp2p") is None:
-        return fail(
-            LIBP2P,
-            "package",
-            "libp2p is not installed",
-            "pip install '.[mesh]' in Tacit's folder; where that fails, first: apt install gcc libgmp-dev python3-dev",
-        )
+    from ...party.p2p.start import need_libp2p
+
     try:
-        importlib.import_module("libp2p")
-    except ImportError as error:
-        return fail(
-            LIBP2P, "package", f"libp2p does not load: {error}", "pip install --force-reinstall 'libp2p>=0.8.1'"
-        )
+        need_libp2p()
+    except ConfigError as error:
+        return fail(LIBP2P, "package", "it cannot be loaded", str(error))
     return ok(LIBP2P, "it is installed and loads")
 
 
@@ -113,12 +105,12 @@ def check_others(others: Iterable[Other], reach: Callable[[str, int], Reach] = k
             reached.append(other)
             continue
         words = ", ".join(f"{result.place} {_WORDS[result.outcome]}" for result in results) or "no address is known"
-        problems.append(f"{other.member.display}: {words}")
+        problems.append(f"{other.display}: {words}")
         cause = cause or (_CAUSES[results[0].outcome] if results else "unknown")
     if not problems:
         if not reached:
             return warn(OTHERS, "alone", "no other member is known", "give the address of one with --join"), []
-        return ok(OTHERS, f"{', '.join(one.member.display for one in reached)} can be connected to"), reached
+        return ok(OTHERS, f"{', '.join(one.display for one in reached)} can be connected to"), reached
     advice = "start them, correct their addresses, open their ports; on their machines `tacit doctor --node` says which"
     if reached:
         return warn(OTHERS, cause, "; ".join(problems), advice), reached
@@ -145,14 +137,21 @@ class Inbound:
 
     mesh: tuple[str, int]
     link_host: str
-    link_port: int  # 0: any
+    link_ports: tuple[int, int] | None  # None: any
     running: bool
 
 
 def check_inbound(
-    mesh: Mesh, others: Iterable[Other], node: Inbound, clock: Callable[[], float] = time.time
+    mesh: Mesh,
+    others: Iterable[Other],
+    node: Inbound,
+    own: Collection[str],
+    clock: Callable[[], float] = time.time,
 ) -> list[Finding]:
-    """Ask up to `ASKED` members to dial back. What each says; its clock and version with it."""
+    """Ask up to `ASKED` members to dial back. What each says; its clock and version with it.
+
+    `own`: IP addresses that are known to be this machine's, beside those it uses towards the members.
+    """
     from ...party.dialback import ANSWER_SECONDS, Callback, Report
     from ...party.mesh import DIALBACK
 
@@ -162,26 +161,35 @@ def check_inbound(
         return [skipped(INBOUND, "there is no other member to ask")]
     word = fresh_word()
     mine = ["link"] if node.running else ["link", "mesh"]
-    places = [(node.link_host, node.link_port)] + ([] if node.running else [node.mesh])
     try:
+        link = _free_port(node.link_host, node.link_ports)
+        places = [(node.link_host, link)] + ([] if node.running else [node.mesh])
         with answering(places, word) as ports:
             for other in asked:
-                name, own = other.member.display, _own_addresses(other, node)
+                name, addresses = other.display, {*own, *_own_addresses(other, node)}
                 before = clock()
                 try:
-                    raw = mesh.request(
-                        other.member.peer_id, DIALBACK, Callback(ports[0], word).to_bytes(), ANSWER_SECONDS
-                    )
+                    raw = mesh.request(other.peer_id, DIALBACK, Callback(ports[0], word).to_bytes(), ANSWER_SECONDS)
                     report = Report.from_bytes(raw, name)
                 except TacitError as error:
                     advice = "is it one of this cluster's members, and does it list this one? Its log says more"
                     findings.append(warn(INBOUND, "unanswered", f"could not be asked: {error}", advice))
                     continue
-                findings += [*interpret(report, name, own, mine), *_compared(report, name, before, clock())]
+                findings += [*interpret(report, name, addresses, mine), *_compared(report, name, before, clock())]
     except OSError as error:
         advice = "free the port, or choose another (--listen, --link-ports)"
         return [fail(INBOUND, "port", f"cannot listen for the test: {error.strerror}", advice)]
     return findings
+
+
+def _free_port(host: str, ports: tuple[int, int] | None) -> int:
+    """The first of them that can be listened on, 0 for any. Raises OSError if none can."""
+    if ports is None:
+        return 0
+    for port in range(ports[0], ports[1] + 1):
+        if check_port(host, port)[1]:
+            return port
+    raise OSError(errno.EADDRINUSE, f"every port from {ports[0]} to {ports[1]} is in use")
 
 
 def _own_addresses(other: Other, node: Inbound) -> Collection[str]:

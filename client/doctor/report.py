@@ -22,6 +22,13 @@ def run_doctor(*, cluster: str | None, model: str | None, as_json: bool) -> None
     show(examine_client(cluster, model), as_json)
 
 
+def run_node_doctor(arguments: Sequence[str], *, as_json: bool) -> None:
+    """For a node that is started with these arguments."""
+    from .examine_node import examine_node
+
+    show(examine_node(arguments), as_json)
+
+
 def show(findings: Sequence[Finding], as_json: bool) -> None:
     """Print them all; then exit with status 1 if one of them is a failure."""
     if as_json:

@@ -117,8 +117,7 @@ def need_libp2p() -> None:
 def resolve(options: argparse.Namespace, kind: str) -> Node:
     """Flag, then cluster.toml for what it says, then TACIT_* variable, config.toml, default. Raises ConfigError."""
     config = Config.load()
-    chosen = config.get("node.identity", options.identity)
-    path = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("tacit") / f"{kind}.identity"
+    path = options.identity or default_path(kind)
     identity = load_or_make(path)
     listed: dict[str, Member] | None = None
     own, said = options.own, None
@@ -147,6 +146,12 @@ def resolve(options: argparse.Namespace, kind: str) -> Node:
         listed=listed,
         models=(said.models if said else ()) or tuple(config.get("node.models") or ()),
     )
+
+
+def default_path(kind: str) -> Path:
+    """Where the identity is unless an option names another file: as config.toml says, or in the data folder."""
+    chosen = Config.load().get("node.identity")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("tacit") / f"{kind}.identity"
 
 
 def load_or_make(path: Path) -> Identity:

@@ -51,7 +51,7 @@ class ToyCluster:
         self._lock = threading.Lock()
         self._stack = ExitStack()
         names = [f"peer-{number}" for number in range(len(operators))]
-        identities = {name: Identity.create() for name in (*names, "coordinator")}
+        identities = self.identities = {name: Identity.create() for name in (*names, "coordinator")}
         self.roster = Roster(
             cluster="toy",
             own=own,
@@ -123,6 +123,7 @@ class ToyCluster:
 
         self._stack.callback(stop)
         while not server.started:
+            assert thread.is_alive(), f"the coordinator could not listen on port {port}"
             time.sleep(0.01)
 
     def _compute(self, role: int, model: Any, links: ComputeLinks, limits: SessionLimits) -> Tally:
