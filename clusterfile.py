@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ _is_decimal = text(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", "an amount of at most six dec
 def is_amount(value: Any) -> str:
     """Decimal text, or a number of TOML made such."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = f"{value:.6f}".rstrip("0").rstrip(".")
+        value = format(Decimal(repr(value)), "f")  # as it was written
     found: str = _is_decimal(value)
     return found
 

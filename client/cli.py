@@ -201,11 +201,16 @@ def check(
 
 
 @app.command()
-def status(cluster: Meant = None, trust_on_first_use: FirstUse = False) -> None:
-    """Show the peers, sessions and models of a cluster."""
+def status(
+    cluster: Meant = None,
+    trust_on_first_use: FirstUse = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every two seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Show a cluster's peers with load, price and round trips between them, its models and latest sessions."""
     from .commands import run_status
 
-    run_status(cluster, trust_on_first_use)
+    run_status(cluster, trust_on_first_use, json_, watch)
 
 
 @app.command()
@@ -286,7 +291,7 @@ def peer(
     own: Annotated[bool, typer.Option("--own", help=_OWN)] = False,
     no_mdns: Annotated[bool, typer.Option("--no-mdns", help=_NO_MDNS)] = False,
     roster: Annotated[Path | None, typer.Option(help=_ROSTER)] = None,
-    max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 16,
     max_memory: Annotated[
         str | None, typer.Option(help="Memory that sessions may take, like 2GB; default: half of what is free.")
     ] = None,
@@ -294,12 +299,15 @@ def peer(
     client_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds that a client may take between two tokens.")
     ] = 120.0,
-    price_compute: Annotated[str, typer.Option(help="For a million tokens as a compute peer.")] = "0",
-    price_dealer: Annotated[str, typer.Option(help="For a million tokens as the dealer.")] = "0",
-    currency: Annotated[str, typer.Option(help="Of both prices: three capital letters.")] = "EUR",
+    price_compute: Annotated[
+        str | None, typer.Option(help="For a million tokens as a compute peer; default: 0.")
+    ] = None,
+    price_dealer: Annotated[str | None, typer.Option(help="For a million tokens as the dealer; default: 0.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of both prices, three capital letters; default: EUR.")] = None,
 ) -> None:
     """Run one peer of a cluster, in the foreground. The first one founds it and prints what the others type."""
     from .commands import run_server
+    from .nodes import with_configured
 
     options: dict[str, Any] = {
         "model": model, "operator": operator, "name": name, "join": join, "invite": invite, "listen": listen,
@@ -308,7 +316,7 @@ def peer(
         "max-sessions": max_sessions, "max-memory": max_memory, "max-session-memory": max_session_memory,
         "client-timeout": client_timeout, "price-compute": price_compute, "price-dealer": price_dealer, "currency": currency,
     }  # fmt: skip
-    run_server("party", _arguments(options))
+    run_server("party", with_configured(_arguments(options)))
 
 
 @app.command()
@@ -335,13 +343,14 @@ def coordinator(
 ) -> None:
     """Run a coordinator of a cluster, in the foreground: it finds the peers and proposes them to clients."""
     from .commands import run_server
+    from .nodes import with_configured
 
     options: dict[str, Any] = {
         "join": join, "invite": invite, "name": name, "operator": operator, "port": port, "host": host, "listen": listen,
         "advertise": advertise, "identity": identity, "cluster-name": cluster_name, "cluster-file": cluster_file,
         "own": own, "no-mdns": no_mdns, "roster": roster, "state": state,
     }  # fmt: skip
-    run_server("coordinator", _arguments(options))
+    run_server("coordinator", with_configured(_arguments(options), coordinator=True))
 
 
 def _arguments(options: dict[str, Any]) -> list[str]:

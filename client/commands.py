@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..checks import short_id
 from ..errors import ConfigError, ModelError
 from ..records import Record
 from ..succession import read_chain
@@ -193,34 +192,16 @@ def run_check(model: str) -> None:
     _out.print(f"{model} fits: at least {min(row.margin_bits for row in report.rows):.1f} bits of margin everywhere.")
 
 
-def run_status(cluster: str | None, trust_on_first_use: bool = False) -> None:
+def run_status(cluster: str | None, trust_on_first_use: bool, as_json: bool, watch: bool) -> None:
     """Peers, sessions and models of a cluster, as its coordinator shows them."""
+    from . import status
     from .config import Config
-    from .directory import Directory
     from .resolve import need
 
     meant = need(cluster, Config.load())
     if trust_on_first_use:
         meant.pinned(trust_on_first_use=True, say=_notice)
-    directory = Directory(meant.where)
-    try:
-        status, served = directory.status(), directory.models()
-    finally:
-        directory.close()
-    table = Table("peer", "id", "operator", "state", "sessions", "models", title="Peers", title_justify="left")
-    for peer in status.get("peers", []):
-        state = "ready" if peer.get("live") else f"silent: {peer.get('reason') or 'no answer yet'}"
-        sessions = f"{peer.get('sessions')} of {peer.get('max_sessions')}" if peer.get("live") else ""
-        models = ", ".join(map(str, peer.get("models", [])))
-        cells = (peer.get("name"), short_id(str(peer.get("peer_id"))), peer.get("operator"), state, sessions, models)
-        table.add_row(*map(str, cells))
-    _out.print(table)
-    table = Table("model", "architecture", "layers", "vocabulary", "context", "manifest", title="Models")
-    table.title_justify = "left"
-    for model in served:
-        shape = [str(model.get(key, "")) for key in ("name", "architecture", "layers", "vocab", "context")]
-        table.add_row(*shape, str(model.get("manifest_hash"))[:12])
-    _out.print(table)
+    status.run_status(meant.where, as_json=as_json, watch=watch)
 
 
 def run_server(package: str, arguments: list[str]) -> None:

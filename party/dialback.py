@@ -6,7 +6,7 @@
 | `Report`   | member -> asker | what came of each address, as which IP address the asker was seen, version and clock |
 
 So that nobody can use a member to look around elsewhere: it dials only hosts that the asker's own entry names (cluster.json,
-member record), a bounded number, one question of an asker at a time and none within two seconds of the last; and private
+member record), a bounded number, one question of an asker at a time and none within a second of the last; and private
 addresses only for an asker that itself comes from a private one. It tells whether the port was open, nothing of what is there.
 """
 
@@ -28,7 +28,7 @@ from .mesh import Mesh
 
 MAX_TRIED = 8
 ANSWER_SECONDS = TIMEOUT + 5.0  # what an asker should wait
-PAUSE_SECONDS = 2.0
+PAUSE_SECONDS = 1.0
 WORD_BYTES = 16
 MESH_PORT, LINK_PORT = "mesh", "link"
 

@@ -7,6 +7,7 @@ SIGTERM and SIGINT end it tidily within a second. Logs go to standard error and 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, cast
@@ -20,7 +21,7 @@ from .node import Node
 from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging, tell
 from .quoting import DEFAULT_CURRENCY, Quoting
 from .session import Engines, Model, Surroundings
-from .start import add_options, port_range, start_peer
+from .start import Started, add_options, port_range, start_peer
 from .zap import Doorkeeper
 
 DEFAULT_MESH_PORT = 7450
@@ -32,10 +33,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", default=[], help="folder or name of a model to serve; repeatable")
     parser.add_argument("--link-ports", help="range of ports for the links of sessions, such as 7460-7499 (any)")
     parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
-    parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
-    parser.add_argument("--price-compute", default="0", help="for a million tokens as a compute peer (%(default)s)")
-    parser.add_argument("--price-dealer", default="0", help="for a million tokens as the dealer (%(default)s)")
-    parser.add_argument("--currency", default=DEFAULT_CURRENCY, help="of both prices (%(default)s)")
+    parser.add_argument("--max-sessions", type=int, default=16, help="sessions at once (%(default)s)")
+    parser.add_argument("--price-compute", help="for a million tokens as a compute peer, or TACIT_PRICE_COMPUTE (0)")
+    parser.add_argument("--price-dealer", help="for a million tokens as the dealer, or TACIT_PRICE_DEALER (0)")
+    parser.add_argument("--currency", help=f"of both prices, or TACIT_CURRENCY ({DEFAULT_CURRENCY})")
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="seconds a session waits for a message (%(default)s)"
     )
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
         stack.callback(end_context, context)
         doorkeeper = stack.enter_context(Doorkeeper(context))
         started = start_peer(options, context, doorkeeper, stack)
-        quoting = Quoting.parsed(started.identity, options.price_compute, options.price_dealer, options.currency)
+        quoting = _quoting(options, started)
         around = Surroundings(
             context=context,
             doorkeeper=doorkeeper,
@@ -86,6 +87,17 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             tell(started.hints)
             wait(None)
     return report.status
+
+
+def _quoting(options: argparse.Namespace, started: Started) -> Quoting:
+    """Flag, then TACIT_* variable, then cluster.toml, then free. Raises ConfigError."""
+    said = started.prices
+    return Quoting.parsed(
+        started.identity,
+        options.price_compute or os.environ.get("TACIT_PRICE_COMPUTE") or (said.compute if said else "0"),
+        options.price_dealer or os.environ.get("TACIT_PRICE_DEALER") or (said.dealer if said else "0"),
+        options.currency or os.environ.get("TACIT_CURRENCY") or (said.currency if said else DEFAULT_CURRENCY),
+    )
 
 
 def load_engines() -> Engines:

@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from ..checks import short_id
+from ..clusterfile import Prices
 from ..errors import ConfigError
 from ..members import Roster
 from ..succession import read_chain
@@ -40,6 +41,7 @@ class Started:
     advertised: str
     models: tuple[str, ...] = ()  # to serve where no --model is given
     link_ports: str | None = None  # range that links may listen on, None for any
+    prices: Prices | None = None  # that it says
     facts: dict[str, Any] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import __version__
-from ...errors import ConfigError, TacitError
+from ...errors import ConfigError, RefusedError, TacitError
 from ...reach import Outcome, Reach, knock, own_address_towards
 from .coordinator import MAX_SKEW
 from .finding import Finding, fail, ok, skipped, warn
 from .inbound import INBOUND, answering, fresh_word, interpret
 
 if TYPE_CHECKING:
-    from ...party.dialback import Report
+    from ...party.dialback import Callback, Report
     from ...party.identity import Identity
     from ...party.mesh import Mesh
 
@@ -152,8 +152,7 @@ def check_inbound(
 
     `own`: IP addresses that are known to be this machine's, beside those it uses towards the members.
     """
-    from ...party.dialback import ANSWER_SECONDS, Callback, Report
-    from ...party.mesh import DIALBACK
+    from ...party.dialback import Callback
 
     findings: list[Finding] = []
     asked = list(others)[:ASKED]
@@ -169,8 +168,7 @@ def check_inbound(
                 name, addresses = other.display, {*own, *_own_addresses(other, node)}
                 before = clock()
                 try:
-                    raw = mesh.request(other.peer_id, DIALBACK, Callback(ports[0], word).to_bytes(), ANSWER_SECONDS)
-                    report = Report.from_bytes(raw, name)
+                    report = _asked(mesh, other, Callback(ports[0], word))
                 except TacitError as error:
                     advice = "is it one of this cluster's members, and does it list this one? Its log says more"
                     findings.append(warn(INBOUND, "unanswered", f"could not be asked: {error}", advice))
@@ -180,6 +178,19 @@ def check_inbound(
         advice = "free the port, or choose another (--listen, --link-ports)"
         return [fail(INBOUND, "port", f"cannot listen for the test: {error.strerror}", advice)]
     return findings
+
+
+def _asked(mesh: Mesh, other: Other, question: Callback) -> Report:
+    """Raises what the member reported, or NetworkError."""
+    from ...party.dialback import ANSWER_SECONDS, PAUSE_SECONDS, Report
+    from ...party.mesh import DIALBACK
+
+    try:
+        raw = mesh.request(other.peer_id, DIALBACK, question.to_bytes(), ANSWER_SECONDS)
+    except RefusedError:  # the last examination was a moment ago
+        time.sleep(PAUSE_SECONDS)
+        raw = mesh.request(other.peer_id, DIALBACK, question.to_bytes(), ANSWER_SECONDS)
+    return Report.from_bytes(raw, other.display)
 
 
 def _free_port(host: str, ports: tuple[int, int] | None) -> int:

@@ -19,7 +19,7 @@ import platformdirs
 from ...address import Address
 from ...checks import is_name
 from ...client.config import Config
-from ...clusterfile import ClusterFile, CoordinatorPlace, NodeSettings, PeerEntry
+from ...clusterfile import ClusterFile, CoordinatorPlace, NodeSettings, PeerEntry, Prices
 from ...errors import ConfigError, UsageError
 from ...members import Member
 from ...succession import Succession, read_chain
@@ -55,6 +55,7 @@ class Node:
     own: bool
     listed: dict[str, Member] | None
     models: tuple[str, ...]
+    prices: Prices | None = None
 
 
 def start(options: argparse.Namespace, kind: str, stack: ExitStack) -> Started:
@@ -93,6 +94,7 @@ def start(options: argparse.Namespace, kind: str, stack: ExitStack) -> Started:
         advertised=node.advertise or _concrete(host),
         models=node.models,
         link_ports=Config.load().get("node.link_ports", getattr(options, "link_ports", None)),
+        prices=node.prices,
         facts={"cluster": node.invite.cluster, "multiaddrs": list(mesh.addresses)},
         hints=() if node.listed is not None else _hints(options, mesh.addresses, node),
     )
@@ -145,6 +147,7 @@ def resolve(options: argparse.Namespace, kind: str) -> Node:
         own=own,
         listed=listed,
         models=(said.models if said else ()) or tuple(config.get("node.models") or ()),
+        prices=said.prices if said else None,
     )
 
 
