@@ -45,11 +45,13 @@ from .checks import (
 from .errors import IdentityError, PeerError
 from .members import Members
 from .quotes import Price
-from .records import Check, Record, constant, distinct, integer, many, mapping, maybe, plain_summary, record
+from .records import Check, Record, constant, distinct, integer, many, mapping, maybe, plain_summary, record, text
 from .signed import Signed
 
+SHUTTING_DOWN = "is shutting down"  # the reason that a peer gives when it was told to end
 ROLE_NAMES = ("compute peer 0", "compute peer 1", "dealer", "client")
 DEALER, CLIENT = 2, 3
+MAX_SEATED = 1024  # sessions that a status names
 MAX_CHOICES = 64  # operators or peers that a request may name
 MAX_ROUND_TRIPS = 256  # peers that a status tells the distance of
 MAX_ROUND_TRIP_US = 10_000_000
@@ -231,6 +233,7 @@ class PeerStatus(Record):
 
     `quote`: its signed `quotes.Quote`. `round_trips`: microseconds to other peers, by peer id, without those that are
     silent. `clock`: seconds since the epoch. `load`: of the last minute, per core, in thousandths. `memory`: bytes.
+    `seated`: the sessions it sits in, their ids shortened.
     """
 
     peer_id: str
@@ -243,6 +246,7 @@ class PeerStatus(Record):
     clock: int
     load: int
     memory: int
+    seated: tuple[str, ...] = ()
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "peer_id": is_peer_id,
@@ -255,6 +259,7 @@ class PeerStatus(Record):
         "clock": is_time,
         "load": integer(0, 1 << 20),
         "memory": integer(0, 1 << 53),
+        "seated": many(text(r"[0-9a-f]{8}", "a shortened session id"), 0, MAX_SEATED),
     }
 
 

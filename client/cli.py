@@ -291,7 +291,7 @@ def peer(
     own: Annotated[bool, typer.Option("--own", help=_OWN)] = False,
     no_mdns: Annotated[bool, typer.Option("--no-mdns", help=_NO_MDNS)] = False,
     roster: Annotated[Path | None, typer.Option(help=_ROSTER)] = None,
-    max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 8,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Decline further sessions beyond this many.")] = 16,
     max_memory: Annotated[
         str | None, typer.Option(help="Memory that sessions may take, like 2GB; default: half of what is free.")
     ] = None,
@@ -307,6 +307,7 @@ def peer(
 ) -> None:
     """Run one peer of a cluster, in the foreground. The first one founds it and prints what the others type."""
     from .commands import run_server
+    from .nodes import with_configured
 
     options: dict[str, Any] = {
         "model": model, "operator": operator, "name": name, "join": join, "invite": invite, "listen": listen,
@@ -315,7 +316,7 @@ def peer(
         "max-sessions": max_sessions, "max-memory": max_memory, "max-session-memory": max_session_memory,
         "client-timeout": client_timeout, "price-compute": price_compute, "price-dealer": price_dealer, "currency": currency,
     }  # fmt: skip
-    run_server("party", _arguments(options))
+    run_server("party", with_configured(_arguments(options)))
 
 
 @app.command()
@@ -342,13 +343,14 @@ def coordinator(
 ) -> None:
     """Run a coordinator of a cluster, in the foreground: it finds the peers and proposes them to clients."""
     from .commands import run_server
+    from .nodes import with_configured
 
     options: dict[str, Any] = {
         "join": join, "invite": invite, "name": name, "operator": operator, "port": port, "host": host, "listen": listen,
         "advertise": advertise, "identity": identity, "cluster-name": cluster_name, "cluster-file": cluster_file,
         "own": own, "no-mdns": no_mdns, "roster": roster, "state": state,
     }  # fmt: skip
-    run_server("coordinator", _arguments(options))
+    run_server("coordinator", with_configured(_arguments(options), coordinator=True))
 
 
 def _arguments(options: dict[str, Any]) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import NetworkError, PeerLost, UsageError
+from ..errors import NetworkError, PeerLost, TacitError, UsageError
 from .directory import Directory
 from .extras import need_peer_extra
 from .process import Child, run_to_end
@@ -24,7 +25,11 @@ COORDINATOR_MODULE = "tacit.coordinator.server"
 OPERATOR = "this machine"
 COORDINATOR = "coordinator"
 
+RESTARTS = 3  # of the coordinator, within
+RESTART_WINDOW = 60.0  # seconds
+
 _READY_SECONDS = 60.0
+_RESTART_SECONDS = 20.0
 _STOP_SECONDS = 3.0
 _FAREWELL_SECONDS = 2.0
 
@@ -121,20 +126,45 @@ class Cluster:
                 raise PeerLost(child.name, ending)
 
     def wait(self, progress: Progress = lambda what: None) -> None:
-        """Watch over the processes for as long as the cluster can serve; `progress` hears of every peer that ends.
+        """Watch over the processes for as long as the cluster can serve; `progress` hears of every one that ends.
 
-        PeerLost when the coordinator or one peer too many has ended, once its sessions had time to say who it was.
+        A coordinator that ends is started again: same identity, port and state, and answers that run do not need it.
+        PeerLost when one peer too many has ended, or the coordinator more than RESTARTS times within RESTART_WINDOW, once
+        the sessions had time to say who it was.
         """
-        watched = list(self._children)
+        deaths: deque[float] = deque(maxlen=RESTARTS + 1)
+        gone: set[str] = set()
         while True:
             time.sleep(0.2)
-            for child in [child for child in watched if child.ended() is not None]:
-                watched.remove(child)
-                peers = sum(one.name != COORDINATOR for one in watched)
-                if child.name == COORDINATOR or peers < 3:
+            for child in [one for one in self._children if one.name not in gone and one.ended() is not None]:
+                if child.name == COORDINATOR:
+                    self._start_again(child, deaths, progress)
+                    continue
+                gone.add(child.name)
+                peers = sum(one.name != COORDINATOR and one.name not in gone for one in self._children)
+                if peers < 3:
                     time.sleep(_FAREWELL_SECONDS)
                     raise PeerLost(child.name, child.ended() or "ended")
                 progress(f"{child.name} {child.ended()}; {peers} peers go on without it")
+
+    def _start_again(self, ended: Child, deaths: deque[float], progress: Progress) -> None:
+        """Put another coordinator in the place of one that `ended`, at the times `deaths`. Raises PeerLost at one too many."""
+        how = ended.ended() or "ended"
+        deaths.append(time.monotonic())
+        if len(deaths) > RESTARTS and deaths[-1] - deaths[0] < RESTART_WINDOW:
+            time.sleep(_FAREWELL_SECONDS)
+            raise PeerLost(ended.name, f"{how}, for the {len(deaths)}th time within {RESTART_WINDOW:.0f} s")
+        at = self._children.index(ended)
+        ended.reap(0)
+        self._children[at] = again = ended.again()
+        try:
+            again.await_ready(_RESTART_SECONDS)
+        except TacitError as error:  # it is looked at like any other that ended
+            progress(f"{ended.name} {how}; starting it again failed: {error}")
+            again.terminate()
+            return
+        self._processes = [replace(one, pid=again.pid) if one.name == COORDINATOR else one for one in self._processes]
+        progress(f"{ended.name} {how}; it was started again, answers were not disturbed")
 
     def _start(self, folder: ClusterFolder, progress: Progress) -> None:
         from ..members import Roster

@@ -33,9 +33,10 @@ class Child:
         """Raises ConfigError if no process can be started."""
         self.name = name
         self.log = log
+        self._module, self._arguments = module, tuple(arguments)
         command = [sys.executable, "-P", "-m", "tacit.client.lifeline", module, *arguments]
         try:
-            with log.open("wb") as stderr:
+            with log.open("ab") as stderr:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
@@ -49,6 +50,10 @@ class Child:
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         reader = threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True)
         reader.start()
+
+    def again(self) -> Child:
+        """Another process like this one, which has ended. Raises ConfigError if it cannot be started."""
+        return Child(self.name, self._module, self._arguments, self.log)
 
     @property
     def pid(self) -> int:

@@ -5,6 +5,7 @@
 | a peer dies, hangs, sends nonsense, or is reported to | leaves it out, asks for three others, sends all tokens so far anew |
 | it cannot be told which peer it was | leaves all three out, or, where that leaves too few, none |
 | the coordinator cannot be reached just then | asks again for PATIENCE seconds |
+| peers are shut down, and the coordinator is gone for good | an error that names the coordinator |
 | nobody is left, or the policy's number of resumes is used up | the error of the loss, with the reason |
 | the coordinator proposes somebody it must not | IdentityError at once, nothing is sent |
 
@@ -22,6 +23,7 @@ from collections.abc import Callable, Sequence
 from ..errors import IdentityError, NetworkError, PeerError, PeerLost, RefusedError, TacitError
 from ..quotes import Charge
 from ..receipts import Receipt
+from ..wire import SHUTTING_DOWN
 from .connect import Opener, Seated
 from .generation import Step
 from .policy import Policy
@@ -124,7 +126,7 @@ class ResumingSession:
             except IdentityError:
                 raise
             except TacitError as refusal:
-                raise _with_reason(error, self._explained(refusal)) from refusal
+                raise _ending(error, refusal, self._explained(refusal)) from refusal
             try:
                 self._session = self._opener.dial(self._seated)
                 break
@@ -182,6 +184,14 @@ def _culprit(error: TacitError, names: Sequence[str]) -> int | None:
             if text.startswith(name):
                 return role
     return None
+
+
+def _ending(error: TacitError, refusal: TacitError, why: str) -> TacitError:
+    """The loss, unless its peer was told to end and the coordinator is gone too: then that is what is wrong."""
+    told_to_end = isinstance(error, PeerLost) and error.reason.startswith(SHUTTING_DOWN)
+    if told_to_end and isinstance(refusal, NetworkError) and not isinstance(refusal, PeerLost):
+        return NetworkError(f"{refusal}; the answer could not go on without it: {error}")
+    return _with_reason(error, why)
 
 
 def _with_reason(error: TacitError, why: str) -> TacitError:

@@ -29,9 +29,11 @@ from .. import __version__
 from ..errors import NetworkError, PeerError, RefusedError, TacitError, UsageError
 from ..members import Members
 from ..party.mesh import ATTEST
+from ..quotes import Quote
 from ..records import error_to_json
-from ..wire import SessionRequest
+from ..wire import SessionReply, SessionRequest
 from .describe import describe, describe_peers
+from .quota import Quota, TooMany
 from .registry import Registry
 from .relay import MAX_QUESTION, Relay
 from .sessions import Sessions
@@ -43,8 +45,15 @@ RELAYED: tuple[str, ...] = (ATTEST,)
 """Mesh protocols whose questions clients may have passed on: small ones, whose answers the peers sign."""
 
 
-def make_app(members: Members, registry: Registry, sessions: Sessions, relayed: Collection[str] = RELAYED) -> FastAPI:
-    """The application over a running registry."""
+def make_app(
+    members: Members,
+    registry: Registry,
+    sessions: Sessions,
+    relayed: Collection[str] = RELAYED,
+    quota: Quota | None = None,
+) -> FastAPI:
+    """The application over a running registry. `quota`: what one address may ask for; the usual if left out."""
+    quota = quota or Quota(registry)
     relay = Relay(registry, relayed)
     app = FastAPI(title="Tacit coordinator", version=__version__, docs_url=None, redoc_url=None)
     started = time.time()
@@ -52,6 +61,10 @@ def make_app(members: Members, registry: Registry, sessions: Sessions, relayed: 
     @app.exception_handler(TacitError)
     async def known(request: Request, error: TacitError) -> JSONResponse:
         return JSONResponse({"error": error_to_json(error)}, http_status(error))
+
+    @app.exception_handler(TooMany)
+    async def busy(request: Request, error: TooMany) -> JSONResponse:
+        return JSONResponse({"error": error_to_json(error.plain())}, 429, {"Retry-After": str(error.seconds)})
 
     @app.exception_handler(StarletteHTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
@@ -92,8 +105,16 @@ def make_app(members: Members, registry: Registry, sessions: Sessions, relayed: 
             asked = SessionRequest.from_bytes(await _body(request, MAX_REQUEST), "client")
         except PeerError as error:
             raise UsageError(error.reason) from None
-        reply = await run_in_threadpool(sessions.open, asked)
+        reply = await run_in_threadpool(_open, request.client.host if request.client else "", asked)
         return Response(reply.to_bytes(), media_type="application/json")
+
+    def _open(address: str, asked: SessionRequest) -> SessionReply:
+        quota.admit(address)
+        reply = sessions.open(asked)
+        quota.seated(
+            address, asked.session, tuple(Quote.from_bytes(one.payload, "peer").peer_id for one in reply.quotes)
+        )
+        return reply
 
     @app.get("/v1/peers")
     def peers() -> list[dict[str, Any]]:

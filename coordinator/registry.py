@@ -21,6 +21,7 @@ from .store import Store
 
 log = logging.getLogger("tacit.coordinator.registry")
 
+SLOW = 3  # questions in a row without an answer, after which a member counts as gone
 SOONEST = 0.1  # seconds between two questions to a member, whatever clients report of it
 LONGEST_PAUSE = 0.25  # seconds after which members that joined are noticed
 KEEP_EVERY = 30.0  # seconds between two times that a member's status is put into the store
@@ -78,6 +79,7 @@ class Registry:
         self._promises: dict[str, list[float]] = {}  # peer id -> when it was given a seat that its status lacks
         self._due: dict[str, float] = {}  # peer id -> when to ask it; infinite while it is being asked
         self._asked: dict[str, float] = {}  # peer id -> when it was asked the last time
+        self._silences: dict[str, int] = {}  # peer id -> questions in a row that it did not answer
         self._kept: dict[str, float] = {}  # peer id -> when its status was last put into the store
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
@@ -113,8 +115,8 @@ class Registry:
     # What is known ---------------------------------------------------------------------------------------------------
 
     def live(self) -> list[Live]:
-        """Members that answered within the last interval and patience."""
-        oldest = time.monotonic() - self._interval - 2 * self._patience
+        """Members that answered lately: the last time but SLOW, at the latest."""
+        oldest = time.monotonic() - self._interval - SLOW * (self._patience + self._retry)
         with self._lock:
             return [
                 replace(live, promised=len(self._promises.get(peer_id, ())))
@@ -253,7 +255,7 @@ class Registry:
         now = time.monotonic()
         with self._lock:
             for peer_id in self._due.keys() - there:
-                for table in (self._due, self._asked, self._kept, self._promises):
+                for table in (self._due, self._asked, self._kept, self._promises, self._silences):
                     table.pop(peer_id, None)
                 if (gone := self._live.pop(peer_id, None)) is not None:
                     log.info("%s left the cluster", gone.member.display)
@@ -279,7 +281,10 @@ class Registry:
             pause = self._interval
         except TacitError as error:
             with self._lock:
-                gone = self._live.pop(peer_id, None)
+                # A busy machine may answer late: one silence is a reason to ask again, not to count it as gone.
+                self._silences[peer_id] = self._silences.get(peer_id, 0) + 1
+                slow = isinstance(error, NetworkError) and self._silences[peer_id] < SLOW
+                gone = None if slow else self._live.pop(peer_id, None)
                 self._reasons[peer_id] = str(error)
             if gone is not None and not self._stop.is_set():
                 log.warning("%s is gone: %s", gone.member.display, error)
@@ -311,6 +316,7 @@ class Registry:
                 return
             promises = [when for when in self._promises.get(member.peer_id, ()) if when > started]
             self._promises[member.peer_id] = promises
+            self._silences[member.peer_id] = 0
             if member.peer_id not in self._live:
                 log.info("%s is there: %s", member.display, ", ".join(offer.name for offer in status.models))
             self._live[member.peer_id] = live

@@ -25,6 +25,7 @@ from ..party.process import ReportFailure, announce, await_signal, end_context, 
 from ..party.start import Started, add_options, start_coordinator
 from ..zmqlink import new_context
 from .app import make_app
+from .quota import Quota
 from .registry import Registry
 from .sessions import Sessions
 from .store import Store
@@ -38,6 +39,10 @@ def arguments() -> argparse.ArgumentParser:
     add_options(parser, DEFAULT_MESH_PORT, "HTTP, for clients,")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (%(default)s)")
     parser.add_argument("--state", type=Path, help="file for what outlives it (default: beside the identity, .sqlite)")
+    parser.add_argument("--client-sessions", type=int, default=8, help="at once for one address (%(default)s)")
+    parser.add_argument(
+        "--client-rate", type=float, default=30.0, help="requests a minute of one address (%(default)s)"
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -57,10 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         listener = stack.enter_context(listen(started.host, options.port))
         registry = Registry(mesh, store)
         stack.callback(registry.close)
+        quota = Quota(registry, options.client_sessions, options.client_rate)
         registry.start()
         mesh.serve(DIALBACK, DialBack(mesh), threads=2)
         with await_signal() as wait:
-            server = HttpServer(make_app(mesh.members, registry, Sessions(mesh, registry)), listener)
+            server = HttpServer(make_app(mesh.members, registry, Sessions(mesh, registry), quota=quota), listener)
             stack.callback(server.close)
             server.await_start()
             url = f"http://[{started.advertised}]" if ":" in started.advertised else f"http://{started.advertised}"

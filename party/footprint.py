@@ -40,7 +40,7 @@ from .links import SessionLimits
 
 WORD = 8
 GATE = {"norm": 20, "act": 18, "qkv": 12, "pairs": 17}  # words alive an element at the peak of a gate, measured
-DEALT = {"norm": 10, "act": 8, "qkv": 8, "pairs": 5}  # the same at the dealer
+DEALT = {"norm": 10, "act": 8, "qkv": 4, "pairs": 4}  # the same at the dealer
 PORTIONS = 4  # copies of a portion's keys at the dealer: made, payload, and joined for either peer
 TREE = 16 * 224  # bytes of a kernel's scratch for each node alive at once
 DIGITS = 16  # bytes of digits for a word that enters a public product

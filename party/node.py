@@ -12,7 +12,7 @@ from ..errors import IdentityError, PeerError, PeerLost, RefusedError
 from ..records import tidy
 from ..signed import Signed
 from ..software import software_digest
-from ..wire import ROLE_NAMES, Introduction, ModelOffer, Offer, PeerStatus
+from ..wire import MAX_SEATED, ROLE_NAMES, SHUTTING_DOWN, Introduction, ModelOffer, Offer, PeerStatus
 from .budget import Account, Need, Weighed, size
 from .dialback import DialBack
 from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STATUS, TOKENIZER, WITHDRAW
@@ -65,7 +65,7 @@ class Node:
             self._stopping = True
             seats = list(self._seats.values())
         for seat in seats:
-            seat.stop(PeerLost(self._around.own_name, "is shutting down"))
+            seat.stop(PeerLost(self._around.own_name, SHUTTING_DOWN))
         self._stop.set()
         deadline = time.monotonic() + grace
         for seat in seats:
@@ -78,6 +78,7 @@ class Node:
     def _status(self, sender: str, question: bytes) -> bytes:
         with self._lock:
             sessions = len(self._seats)
+            seated = tuple(session[:8] for session in list(self._seats)[:MAX_SEATED])
         offers = tuple(
             ModelOffer(model.name, model.manifest_hash, dict(model.summary)) for model in self._models.values()
         )
@@ -92,6 +93,7 @@ class Node:
             clock=int(time.time()),
             load=load_thousandths(),
             memory=resident_bytes(),
+            seated=seated,
         ).to_bytes()
 
     def _manifest(self, sender: str, question: bytes) -> bytes:
@@ -141,7 +143,7 @@ class Node:
         seat = Seat(around, offer, model, self._ended, need)
         with self._lock:
             if self._stopping:
-                raise self._refusal("is shutting down")
+                raise self._refusal(SHUTTING_DOWN)
             if offer.session in self._seats:
                 raise self._refusal(f"session {offer.session[:8]} is there already")
             if len(self._seats) >= self._max_sessions:

@@ -33,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", default=[], help="folder or name of a model to serve; repeatable")
     parser.add_argument("--link-ports", help="range of ports for the links of sessions, such as 7460-7499 (any)")
     parser.add_argument("--mesh-listen", help="tcp://address:port to listen on instead of the roster's mesh endpoint")
-    parser.add_argument("--max-sessions", type=int, default=8, help="sessions at once (%(default)s)")
+    parser.add_argument("--max-sessions", type=int, default=16, help="sessions at once (%(default)s)")
     parser.add_argument("--price-compute", help="for a million tokens as a compute peer, or TACIT_PRICE_COMPUTE (0)")
     parser.add_argument("--price-dealer", help="for a million tokens as the dealer, or TACIT_PRICE_DEALER (0)")
     parser.add_argument("--currency", help=f"of both prices, or TACIT_CURRENCY ({DEFAULT_CURRENCY})")
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             mesh=started.mesh,
             host=started.host,
             advertised=started.advertised,
-            settings=LinkSettings(timeout=options.timeout, ports=port_range(options.link_ports)),
+            settings=LinkSettings(timeout=options.timeout, ports=port_range(started.link_ports)),
             engines=engines if engines is not None else load_engines(),
             account=account,
             patience=patience,

@@ -220,6 +220,41 @@ def test_up_goes_on_while_three_peers_are_left_and_says_who_ended(toy):
     assert all(gone(pid) for pid in pids)
 
 
+def line_with(process_, words: str) -> str:
+    said = ""
+    while words not in said:
+        said = process_.stderr.readline()
+        assert said, "nothing more is said"
+    return said
+
+
+@needs_proc
+def test_up_starts_its_coordinator_again_until_it_dies_too_often(toy):
+    process_, _ = up(toy)
+    before = children(process_.pid)
+    [found] = state.running()
+    roster = Path(found.roster).read_bytes()
+    for _ in range(launch.RESTARTS):
+        [now] = [pid for pid in children(process_.pid) if pid not in before[:3]]
+        os.kill(now, signal.SIGKILL)
+        killed = time.monotonic()
+        said = line_with(process_, "coordinator was")
+        assert said == "coordinator was killed (SIGKILL); it was started again, answers were not disturbed\n"
+        with tacit.Client() as client:
+            assert soon(lambda client=client: client.models() == ["toy"], 5)
+        assert time.monotonic() - killed < 6
+    assert Path(found.roster).read_bytes() == roster
+    assert children(process_.pid)[:3] == before[:3]
+    [now] = [pid for pid in children(process_.pid) if pid not in before[:3]]
+    os.kill(now, signal.SIGKILL)
+    _, err = process_.communicate(timeout=15)
+    assert process_.returncode == 1
+    last = err.strip().splitlines()[-1]
+    assert last == "error: coordinator: was killed (SIGKILL), for the 4th time within 60 s"
+    assert all(gone(pid) for pid in [*before, now])
+    assert folders(toy) == []
+
+
 @needs_proc
 def test_children_do_not_outlive_a_launcher_that_is_killed(toy):
     process_, _ = up(toy)
