@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ..checks import short_id
 from ..clusterfile import ClusterFile
-from ..errors import ConfigError, PeerError
+from ..errors import PeerError
 from ..members import Member, name_in
 from ..records import tidy
 from .directory import Directory, Listed
@@ -91,15 +91,8 @@ def pin_first_seen(store: PinStore, directory: Directory, say: Say) -> None:
             f"shows {len(listed)} peers, a session takes three: nothing was pinned, try again when all of them are up",
         )
     pins = _named_apart(listed)
-
-    def change(before: Pins) -> Pins:
-        if before:
-            raise ConfigError(
-                f"{store.path}: somebody else has just pinned peers of {store.cluster!r}; nothing was changed"
-            )
-        return pins
-
-    store.change(change)
+    if store.change(lambda before: before or pins) is not pins:
+        return  # another process was quicker; what it pinned holds
     say(f"pinned on first use, as {directory.name} shows them; nothing proves that they are who they say:")
     for pin in pins:
         say(f"  {pin.name} of {pin.operator}: {pin.peer_id}")

@@ -197,6 +197,20 @@ def test_first_use_takes_no_fewer_than_three_and_tells_namesakes_apart(cluster, 
     assert len({one.name for one in PinStore(url).read()}) == 4
 
 
+def test_of_two_first_uses_at_once_the_first_one_holds(cluster, url, monkeypatch):
+    real = Directory.peers
+
+    def overtaken(self):
+        pin(cluster, url, 0, 1, 2)
+        return real(self)
+
+    monkeypatch.setattr(Directory, "peers", overtaken)
+    said: list[str] = []
+    tacit.Client(url, trust_on_first_use=True, notice=said.append).close()
+    assert {one.how for one in PinStore(url).read()} == {BY_HAND}
+    assert said == []
+
+
 def test_first_use_is_not_for_files(cluster, url):
     with pytest.raises(ConfigError, match="pins its peers"):
         tacit.Client(cluster.path, trust_on_first_use=True)
