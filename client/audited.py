@@ -18,7 +18,6 @@ from ..software import software_digest
 from .audit import Heard, audit, by_software, worst
 from .config import Config
 from .directory import Directory
-from .followed import FollowedFile
 from .pinned import PinnedPeers
 from .resolve import need
 
@@ -40,7 +39,7 @@ def run_verify(*, cluster: str | None, as_json: bool, trust_on_first_use: bool =
     software = software_digest()
     directory = Directory(pinned.url, timeout=10.0)
     try:
-        if isinstance(pinned, PinnedPeers | FollowedFile):
+        if isinstance(pinned, PinnedPeers):
             pinned.follow(directory.peers())  # under their new keys those peers can be asked
         heard = audit(pinned, directory.attest, software)
     finally:

@@ -24,7 +24,6 @@ from ..members import Pinned, Roster
 from . import state
 from .config import ClusterEntry, Config
 from .directory import Directory
-from .followed import FollowedFile
 from .pinned import PinnedPeers, cluster_name, pin_first_seen
 from .pins import PinStore
 
@@ -64,8 +63,8 @@ class Reference:
         if self.file is not None:
             if trust_on_first_use:
                 raise ConfigError(f"--trust-on-first-use is not for {self.called}: {self.file} pins its peers")
-            found = load_file(self.file)
-            return FollowedFile(found, say) if isinstance(found, ClusterFile) else found
+            file = load_file(self.file)
+            return PinnedPeers.of_file(file, say) if isinstance(file, ClusterFile) else file
         store = self.store()
         own, asked = (self.entry.own, self.entry.trust_on_first_use) if self.entry else (False, False)
         if trust_on_first_use or asked:
@@ -74,17 +73,17 @@ class Reference:
                 pin_first_seen(store, directory, say)
             finally:
                 directory.close()
-        pinned = PinnedPeers(store, self.name or cluster_name(self.url), self.url, own, say)
-        if not pinned.members:
+        found = PinnedPeers(store, self.name or cluster_name(self.url), self.url, own, say)
+        if not found.members:
             raise ConfigError(
                 f"no peer of {self.called} is pinned: see who is there (tacit peers list --cluster {_quoted(self.called)}), "
                 "compare the ids with what their operators say (tacit identity show), and pin them (tacit peers pin PEER_ID "
                 "--operator NAME); or say --trust-on-first-use to take the coordinator's word this once"
             )
-        return pinned
+        return found
 
 
-def load_file(path: Path) -> Pinned:
+def load_file(path: Path) -> ClusterFile | Roster:
     """A cluster.toml or a cluster.json, by its ending. Raises ConfigError."""
     return ClusterFile.load(path) if path.suffix == ".toml" else Roster.load(path)
 

@@ -6,7 +6,6 @@ from ...errors import IdentityError, TacitError
 from ...members import Pinned
 from ..config import Config, config_path
 from ..directory import Directory
-from ..followed import FollowedFile
 from ..pinned import PinnedPeers
 from ..resolve import Reference, need
 from . import cluster as peers
@@ -53,7 +52,7 @@ def _config() -> tuple[Finding, Config | None]:
 
 def _followed(found: Finding, pinned: Pinned, where: str) -> Finding:
     """Keys that changed are followed first, as every other command does; a key with two successors is a failure."""
-    if not isinstance(pinned, PinnedPeers | FollowedFile):
+    if not isinstance(pinned, PinnedPeers):
         return found
     directory = Directory(where, timeout=10.0)
     try:

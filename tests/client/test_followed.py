@@ -6,7 +6,7 @@ import pytest
 from tacit.address import to_libp2p
 from tacit.client.config import Config
 from tacit.client.directory import Listed
-from tacit.client.followed import FollowedFile
+from tacit.client.pinned import PinnedPeers
 from tacit.client.resolve import need
 from tacit.errors import IdentityError
 from tacit.party.identity import Identity
@@ -36,9 +36,9 @@ def pinned(tmp_path, monkeypatch, keys):
             lines.append(f'address = "{address}"')
         path.write_text("\n".join(lines) + "\n")
 
-    def load() -> FollowedFile:
+    def load() -> PinnedPeers:
         found = need(str(path), Config.load()).pinned(say=load.said.append)
-        assert isinstance(found, FollowedFile)
+        assert isinstance(found, PinnedPeers)
         return found
 
     load.said, load.write, load.path = [], write, path
@@ -55,8 +55,7 @@ def test_the_file_holds_as_long_as_nothing_changes(pinned, keys):
     found.follow([shown(keys["bob"])])
     assert [member.peer_id for member in found.members] == [keys[name].peer_id for name in NAMES]
     assert (found.cluster, found.own, found.url) == ("friends", False, "http://127.0.0.1:7440")
-    assert found.is_coordinator(keys["coordinator"].peer_id)
-    assert "coordinator" in found.name_of(keys["coordinator"].peer_id)
+    assert "coordinator" in found.coordinator_name
     assert pinned.said == []
 
 
