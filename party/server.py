@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             mesh=started.mesh,
             host=started.host,
             advertised=started.advertised,
-            settings=LinkSettings(timeout=options.timeout, ports=port_range(options.link_ports)),
+            settings=LinkSettings(timeout=options.timeout, ports=port_range(started.link_ports)),
             engines=engines if engines is not None else load_engines(),
             account=account,
             patience=patience,

@@ -39,7 +39,8 @@ class Started:
     name: str
     host: str
     advertised: str
-    models: tuple[str, ...] = ()  # that a cluster.toml asks for
+    models: tuple[str, ...] = ()  # to serve where no --model is given
+    link_ports: str | None = None  # range that links may listen on, None for any
     prices: Prices | None = None  # that it says
     facts: dict[str, Any] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
@@ -102,7 +103,10 @@ def start_peer(
     stack.callback(mesh.close)
     host = options.host or LOOPBACK
     facts = {"mesh": member.mesh_endpoint}
-    return Started(options.identity, identity, mesh, member.name, host, options.advertise or host, facts=facts)
+    ports = options.link_ports
+    return Started(
+        options.identity, identity, mesh, member.name, host, options.advertise or host, link_ports=ports, facts=facts
+    )
 
 
 def start_coordinator(

@@ -24,9 +24,10 @@ def run_doctor(*, cluster: str | None, model: str | None, as_json: bool) -> None
 
 def run_node_doctor(arguments: Sequence[str], *, as_json: bool) -> None:
     """For a node that is started with these arguments."""
+    from ..nodes import with_configured
     from .examine_node import examine_node
 
-    show(examine_node(arguments), as_json)
+    show(examine_node(with_configured(arguments)), as_json)
 
 
 def show(findings: Sequence[Finding], as_json: bool) -> None:

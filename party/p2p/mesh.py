@@ -29,6 +29,7 @@ from .hello import HELLO, Greeter
 from .host import Host
 from .hosts import own_hosts
 from .invite import Invite
+from .mdns import LocalNetwork
 from .record import MAX_ADDRESSES, PEER, MemberRecord, now_ms
 from .table import Table
 
@@ -83,6 +84,11 @@ class P2pMesh(Mesh):
         self._made = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._local = (
+            LocalNetwork(invite.namespace, self._own_id, lambda: self.addresses, self._contacts.add)
+            if settings.mdns
+            else None
+        )
         self._pool = ThreadPoolExecutor(GREETERS, thread_name_prefix="hello")
         self._thread = threading.Thread(target=self._run, name="gossip", daemon=True)
 
@@ -110,6 +116,8 @@ class P2pMesh(Mesh):
             for address in load_addresses(self._settings.memory):
                 self._contacts.add(address)
         self._thread.start()
+        if self._local is not None:
+            self._local.start()
 
     def join(self, timeout: float = HELLO_SECONDS) -> None:
         """Greet everybody given with --join and wait for them. Whoever is not there is asked again later.
@@ -158,6 +166,8 @@ class P2pMesh(Mesh):
 
     def close(self) -> None:
         self._stop.set()
+        if self._local is not None:
+            self._local.close()
         self._host.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._thread.is_alive():

@@ -18,6 +18,7 @@ import platformdirs
 
 from ...address import Address
 from ...checks import is_name
+from ...client.config import Config
 from ...clusterfile import ClusterFile, CoordinatorPlace, NodeSettings, PeerEntry, Prices
 from ...errors import ConfigError, UsageError
 from ...members import Member
@@ -79,10 +80,10 @@ def start(options: argparse.Namespace, kind: str, stack: ExitStack) -> Started:
     stack.callback(mesh.close)
     mesh.start()
     if node.listed is None:
-        node.invite.save(beside(node.path, ".cluster"))
+        node.invite.save(kept_invite(node.path))
     mesh.join()
     if node.founded:
-        log.info("founded the cluster %s; its invite is in %s", node.invite.cluster, beside(node.path, ".cluster"))
+        log.info("founded the cluster %s; its invite is in %s", node.invite.cluster, kept_invite(node.path))
     host = options.host or node.listen.host
     return Started(
         path=node.path,
@@ -92,6 +93,7 @@ def start(options: argparse.Namespace, kind: str, stack: ExitStack) -> Started:
         host=host,
         advertised=node.advertise or _concrete(host),
         models=node.models,
+        link_ports=Config.load().get("node.link_ports", getattr(options, "link_ports", None)),
         prices=node.prices,
         facts={"cluster": node.invite.cluster, "multiaddrs": list(mesh.addresses)},
         hints=() if node.listed is not None else _hints(options, mesh.addresses, node),
@@ -115,7 +117,8 @@ def need_libp2p() -> None:
 
 
 def resolve(options: argparse.Namespace, kind: str) -> Node:
-    """Flag, then TACIT_* variable, then cluster.toml or what was kept, then the default. Raises ConfigError."""
+    """Flag, then cluster.toml for what it says, then TACIT_* variable, config.toml, default. Raises ConfigError."""
+    config = Config.load()
     path = options.identity or default_path(kind)
     identity = load_or_make(path)
     listed: dict[str, Member] | None = None
@@ -137,20 +140,21 @@ def resolve(options: argparse.Namespace, kind: str) -> Node:
         name=name,
         operator=_operator(options, said, kind, name),
         listen=_listen(options, said),
-        advertise=options.advertise or os.environ.get("TACIT_ADVERTISE", "") or (said.advertise if said else ""),
+        advertise=config.get("node.advertise", options.advertise) or (said.advertise if said else ""),
         join=tuple(options.join) or (said.join if said else ()),
         invite=invite,
         founded=founded,
         own=own,
         listed=listed,
-        models=said.models if said else (),
+        models=(said.models if said else ()) or tuple(config.get("node.models") or ()),
         prices=said.prices if said else None,
     )
 
 
 def default_path(kind: str) -> Path:
-    """Where the identity is unless another file is named."""
-    return platformdirs.user_data_path("tacit") / f"{kind}.identity"
+    """Where the identity is unless an option names another file: as config.toml says, or in the data folder."""
+    chosen = Config.load().get("node.identity")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("tacit") / f"{kind}.identity"
 
 
 def load_or_make(path: Path) -> Identity:
@@ -186,7 +190,13 @@ def join_commands(addresses: tuple[str, ...], invite: Invite, kept: Path, model:
 
 def _hints(options: argparse.Namespace, addresses: tuple[str, ...], node: Node) -> tuple[str, ...]:
     models = getattr(options, "model", None) or ["stories"]
-    return join_commands(addresses, node.invite, beside(node.path, ".cluster"), models[0])
+    return join_commands(addresses, node.invite, kept_invite(node.path), models[0])
+
+
+def kept_invite(identity: Path) -> Path:
+    """Where the invite is kept: beside the identity, unless config.toml says otherwise."""
+    chosen = Config.load().get("node.invite_file")
+    return Path(chosen).expanduser() if chosen else beside(identity, ".cluster")
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -219,8 +229,8 @@ def _links(identity: Identity) -> tuple[Succession, ...]:
 
 def _invite(options: argparse.Namespace, path: Path) -> tuple[Invite, bool]:
     """The invite, and whether it is a new one."""
-    given = options.invite or os.environ.get("TACIT_INVITE", "")
-    kept = Invite.load(beside(path, ".cluster"))
+    given = Config.load().get("variable.invite", options.invite)
+    kept = Invite.load(kept_invite(path))
     if given:
         return Invite.parse(given), False
     if kept is not None:
@@ -233,7 +243,7 @@ def _invite(options: argparse.Namespace, path: Path) -> tuple[Invite, bool]:
 def _name(options: argparse.Namespace, said: NodeSettings | None, kind: str) -> str:
     if said is not None:
         return said.name
-    given = options.name or os.environ.get("TACIT_NAME", "")
+    given = Config.load().get("node.name", options.name)
     if not given:
         host = re.sub(r"[^A-Za-z0-9._ -]", "-", socket.gethostname().partition(".")[0]).strip("-._ ")[:50] or "node"
         given = f"{host}-coordinator" if kind == COORDINATOR else host
@@ -246,7 +256,7 @@ def _name(options: argparse.Namespace, said: NodeSettings | None, kind: str) -> 
 def _operator(options: argparse.Namespace, said: NodeSettings | None, kind: str, name: str) -> str:
     if said is not None:
         return said.operator or name
-    given = options.operator or os.environ.get("TACIT_OPERATOR", "")
+    given = Config.load().get("node.operator", options.operator)
     if not given and kind == COORDINATOR:
         given = name  # it sits in no session, so nobody asks whose it is
     if not given:
@@ -263,7 +273,7 @@ def _operator(options: argparse.Namespace, said: NodeSettings | None, kind: str,
 def _listen(options: argparse.Namespace, said: NodeSettings | None) -> Address:
     default = said.listen if said is not None else f"/ip4/0.0.0.0/tcp/{options.mesh_port}"
     try:
-        return Address.parse(options.listen or os.environ.get("TACIT_LISTEN", "") or default)
+        return Address.parse(Config.load().get("node.listen", options.listen) or default)
     except UsageError as error:
         raise ConfigError(f"--listen: {error}") from None
 
