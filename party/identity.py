@@ -45,8 +45,11 @@ class Identity:
 
     @classmethod
     def create(cls) -> Identity:
-        """Fresh keys from the operating system's randomness."""
-        return cls(os.urandom(32), CurveKeys.fresh())
+        """Fresh keys from the operating system's randomness; the id never begins with "-", where it is typed it would read as
+        an option."""
+        while (found := cls(os.urandom(32), CurveKeys.fresh())).peer_id.startswith("-"):
+            pass
+        return found
 
     @property
     def peer_id(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Protocol
 
 from lab import Node
@@ -19,6 +20,20 @@ HTTP_PORT = 7440
 MESH_PORT = 7450
 
 
+def operator_of(node: Node) -> str:
+    """Each peer has an operator of its own."""
+    return f"house {node.name}"
+
+
+def best_form() -> FormMaker:
+    """libp2p's; without libp2p that of a roster."""
+    if find_spec("libp2p") is None:
+        return RosterForm
+    from mesh_form import MeshForm
+
+    return MeshForm
+
+
 class Form(Protocol):
     """Arguments of `tacit`, node by node. Peers are started before the coordinator."""
 
@@ -30,6 +45,10 @@ class Form(Protocol):
     def admits(self, who: str, node: Node) -> bool:
         """Whether the mesh of a peer answers, asked from `node` by: "member" (a real one, to show that asking works),
         "stranger" (with a valid identity of its own), "thief" (with a member's public key, but not its secret)."""
+
+
+FormMaker = Callable[[Sequence[Node], Node, Sequence[Node]], Form]
+"""(peers, coordinator's node, clients' nodes) -> the form, with whatever files it needs on those nodes."""
 
 
 class RosterForm:
@@ -45,9 +64,7 @@ class RosterForm:
             own=False,
             coordinator=coordinator_entry(identities[hub.name], hub.name, f"http://{hub.address}:{HTTP_PORT}"),
             members=tuple(
-                member_entry(
-                    identities[node.name], node.name, f"house {node.name}", f"tcp://{node.address}:{MESH_PORT}"
-                )
+                member_entry(identities[node.name], node.name, operator_of(node), f"tcp://{node.address}:{MESH_PORT}")
                 for node in peers
             ),
         )

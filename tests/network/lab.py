@@ -196,9 +196,9 @@ class Running:
 class Node:
     """A machine of the lab: a namespace, an address, a home folder, processes."""
 
-    def __init__(self, lab: Lab, name: str, number: int) -> None:
+    def __init__(self, lab: Lab, name: str, number: int, address: str) -> None:
         self.name = name
-        self.address = f"{SUBNET}.{number}"
+        self.address = address
         self.namespace = f"{lab.prefix}-{name}"
         self.port = f"port{number}"  # its end of the cable at the switch
         self.folder = lab.folder / name
@@ -281,9 +281,10 @@ class Lab:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def add(self, name: str) -> Node:
-        """A new machine, connected."""
-        node = Node(self, name, len(self.nodes) + 1)
+    def add(self, name: str, address: str = "") -> Node:
+        """A new machine, connected; all addresses are in one network of 256."""
+        number = len(self.nodes) + 1
+        node = Node(self, name, number, address or f"{SUBNET}.{number}")
         self.nodes[name] = node
         ip("netns", "add", node.namespace)
         self._switch("link", "add", node.port, "type", "veth", "peer", "name", "eth0", "netns", node.namespace)

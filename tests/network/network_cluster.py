@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from forms import HTTP_PORT, Form
-from lab import Holdings, Lab, Node, Running
+from forms import HTTP_PORT, FormMaker
+from lab import Holdings, Lab, Running
 
 HERE = Path(__file__).parent
 PEERS = ("alice", "bob", "carol", "dave", "erin")
@@ -22,7 +22,9 @@ START_SECONDS = 60.0
 class NetworkCluster:
     """Up and whole when made; ends with its lab. `form` makes the arguments, see `forms`."""
 
-    def __init__(self, lab: Lab, form: Callable[[list[Node], Node, list[Node]], Form]) -> None:
+    def __init__(self, lab: Lab, form: FormMaker) -> None:
+        warm = "from tacit.kernels.warm import warm; warm()"  # side by side five peers would take five times as long
+        subprocess.run([sys.executable, "-P", "-c", warm], check=True, timeout=300)
         self.lab = lab
         self.peers = {name: lab.add(name) for name in PEERS}
         self.hub, self.desk, self.street = lab.add("hub"), lab.add("desk"), lab.add("street")

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faults import Fault, Question, Trial, Trials, WrongOutcome
-from forms import RosterForm
+from forms import RosterForm, best_form
 from lab import Holdings, Lab, own_namespaces, why_not
 from network_cluster import PEERS, NetworkCluster
 
@@ -150,13 +150,15 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="scripts/soak", description="Answers with a random fault each.")
     options.add_argument("--runs", type=int, default=50)
     options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    options.add_argument("--roster", action="store_true", help="over a cluster.json, not over libp2p")
     asked = options.parse_args()
     if reason := why_not():
         print(f"cannot: {reason}", file=sys.stderr)
         return 2
-    print(f"--runs {asked.runs} --seed {asked.seed}", flush=True)
+    print(f"--runs {asked.runs} --seed {asked.seed}{' --roster' * asked.roster}", flush=True)
     with tempfile.TemporaryDirectory() as folder, Lab(Path(folder)) as lab:
-        found = soak(NetworkCluster(lab, RosterForm), asked.seed, asked.runs, lambda line: print(line, flush=True))
+        form = RosterForm if asked.roster else best_form()
+        found = soak(NetworkCluster(lab, form), asked.seed, asked.runs, lambda line: print(line, flush=True))
     print(report(found))
     wrong = [*found.grown(), *(f"leaked: {command}" for command in lab.leaked), *own_namespaces()]
     print("\n".join(wrong) or "no wrong token, no hang, no leaked process, no growth")

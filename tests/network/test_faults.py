@@ -1,5 +1,6 @@
 """Every fault once, over five peers, a coordinator and a client in namespaces of their own; see `faults` for the table.
 
+Over libp2p, the only form of the mesh across machines; where that is not installed, over a cluster.json.
 With TACIT_ALL=1 also fifty answers with a random fault each (`scripts/soak` does the same, longer).
 """
 
@@ -8,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 
 import pytest
 from faults import Fault, Trials, WrongOutcome
-from forms import RosterForm
+from forms import best_form
 from lab import Lab, own_namespaces, why_not
 from network_cluster import NetworkCluster
 from soak import CASES, KILLABLE, questions, report, soak
@@ -26,10 +26,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    warm = "from tacit.kernels.warm import warm; warm()"  # five peers that compile side by side take five times as long
-    subprocess.run([sys.executable, "-P", "-c", warm], check=True, timeout=200)
     with Lab(tmp_path_factory.mktemp("lab")) as lab:
-        yield NetworkCluster(lab, RosterForm)
+        yield NetworkCluster(lab, best_form())
     assert lab.leaked == []
     assert own_namespaces() == []
 

@@ -244,3 +244,8 @@ def test_the_roster_refuses_twins() -> None:
         twins["members"][1][field] = twins["members"][0][field]
         with pytest.raises(PeerError, match=f"same {field}"):
             Roster.from_bytes(json.dumps(twins).encode(), "cluster.json")
+
+
+def test_no_new_peer_id_reads_as_an_option() -> None:
+    """One key in 64 has such an id: `tacit peers pin` refused it."""
+    assert not [True for _ in range(500) if Identity.create().peer_id.startswith("-")]

@@ -1,0 +1,146 @@
+"""The files of scripts/deploy: right in their own linters' eyes, and of the command line that there is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import typer.main
+from document import DEPLOYMENT
+from tacit.client.cli import app
+
+DEPLOY = Path(__file__).resolve().parents[2] / "scripts" / "deploy"
+SYSTEMD, COMPOSE, KUBERNETES = DEPLOY / "systemd", DEPLOY / "compose", DEPLOY / "kubernetes"
+UNITS = sorted(SYSTEMD.glob("*.service"))
+MANIFESTS = sorted(KUBERNETES.glob("*/*.yaml"))
+EXPOSURE = 20  # of 100, as `systemd-analyze security` counts; an ordinary service has 96
+YAML_RULES = "{extends: default, rules: {line-length: {max: 140}, document-start: disable}}"
+
+
+def lint(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def needs(tool: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(tool) is None, reason=f"no `{tool}` here")
+
+
+def needs_module(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed")
+
+
+@pytest.fixture
+def units(tmp_path):
+    """The units under names as they are enabled, with a program that is there."""
+    found = []
+    for unit in UNITS:
+        text = unit.read_text(encoding="utf-8")
+        assert text.count("/opt/tacit/bin/tacit") == 1
+        copy = tmp_path / unit.name.replace("@", "@alice")
+        copy.write_text(text.replace("/opt/tacit/bin/tacit", sys.executable), encoding="utf-8")
+        found.append(str(copy))
+    return found
+
+
+@needs("systemd-analyze")
+def test_units_are_right(units):
+    assert len(units) == 2
+    assert lint("systemd-analyze", "verify", *units) == ""
+
+
+@needs("systemd-analyze")
+def test_units_are_hardened(units):
+    lint("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", *units)
+
+
+def test_units_take_their_settings_from_the_files_beside_them():
+    for unit in UNITS:
+        settings = SYSTEMD / (unit.stem.removeprefix("tacit-").rstrip("@") + ".env")
+        given = set(re.findall(r"^([A-Z_]+)=", settings.read_text(encoding="utf-8"), re.MULTILINE))
+        used = set(re.findall(r"\$\{?([A-Z_]+)\b", unit.read_text(encoding="utf-8")))
+        assert used <= given
+        assert given - used == {"TACIT_OPERATOR", "TACIT_INVITE"}  # which Tacit reads itself
+
+
+@needs_module("yamllint")
+def test_yaml_is_tidy():
+    lint(sys.executable, "-m", "yamllint", "--strict", "-d", YAML_RULES, str(COMPOSE), str(KUBERNETES))
+
+
+@needs_module("check_jsonschema")
+@pytest.mark.parametrize("file", sorted(COMPOSE.glob("*.yaml")), ids=lambda file: file.name)
+def test_compose_files_follow_the_specification(file):
+    lint(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file))
+
+
+def test_compose_settings_are_all_in_the_example():
+    used = set(re.findall(r"\$\{([A-Z_]+)", (COMPOSE / "compose.yaml").read_text(encoding="utf-8")))
+    given = set(re.findall(r"^([A-Z_]+)=", (COMPOSE / "example.env").read_text(encoding="utf-8"), re.MULTILINE))
+    assert used == given
+
+
+@needs("hadolint")
+def test_the_dockerfile_is_right():
+    assert lint("hadolint", str(COMPOSE / "Dockerfile")) == ""
+
+
+@needs_module("kubernetes_validate")
+@pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_manifests_follow_their_schema(file):
+    if file.name == "kustomization.yaml":
+        pytest.skip("read by kustomize only, see below")
+    lint(sys.executable, "-m", "kubernetes_validate", "--strict", str(file))
+
+
+@needs("kubectl")
+@pytest.mark.parametrize("folder", ["peer", "coordinator"])
+def test_kustomize_puts_all_manifests_together(folder):
+    built = lint("kubectl", "kustomize", str(KUBERNETES / folder))
+    kinds = re.findall(r"^kind: (\w+)$", built, re.MULTILINE)
+    assert len(kinds) == len(list((KUBERNETES / folder).glob("*.yaml"))) - 1
+    assert {"StatefulSet", "Service", "Secret", "ConfigMap", "NetworkPolicy"} <= set(kinds)
+
+
+def test_the_services_ports_are_those_of_the_links():
+    stateful = (KUBERNETES / "peer" / "statefulset.yaml").read_text(encoding="utf-8")
+    first, last = map(int, re.findall(r"--link-ports=(\d+)-(\d+)", stateful)[0])
+    sessions = int(re.findall(r"--max-sessions=(\d+)", stateful)[0])
+    assert last - first + 1 == 3 * sessions  # a compute peer has at most three links it listens for
+    service = (KUBERNETES / "peer" / "service.yaml").read_text(encoding="utf-8")
+    assert re.findall(r"name: link-(\d+)", service) == [str(port) for port in range(first, last + 1)]
+    policy = (KUBERNETES / "peer" / "networkpolicy.yaml").read_text(encoding="utf-8")
+    assert f"port: {first}" in policy
+    assert f"endPort: {last}" in policy
+
+
+def options_of(command: str) -> set[str]:
+    found = typer.main.get_command(app).commands[command]
+    return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def test_every_option_in_every_file_exists():
+    """Each file is about one command, except compose files, whose lists begin with it."""
+    seen = 0
+    for file in [*UNITS, *MANIFESTS, *sorted(COMPOSE.glob("*.yaml"))]:
+        text = re.sub(r"^\s*#.*$", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for command, rest in re.findall(r"(?:tacit |- )(peer|coordinator)\n?((?:.*--[a-z].*\n?)+)", text):
+            used = set(re.findall(r"(--[a-z][a-z-]+)", rest))
+            seen += len(used)
+            assert used <= options_of(command), file.name
+    assert seen > 40
+
+
+def test_every_option_of_the_page_exists():
+    page = DEPLOYMENT.read_text(encoding="utf-8")
+    found = re.findall(r"^tacit (peer|coordinator|ask|status|verify|doctor|receipts)\b(.*)$", page, re.MULTILINE)
+    assert len(found) > 10
+    for command, rest in found:
+        allowed = options_of(command) | (options_of("peer") if "--node" in rest else set())
+        assert set(re.findall(r"(--[a-z][a-z-]+)", rest)) <= allowed, rest
