@@ -298,17 +298,17 @@ def test_a_stopped_peer_costs_the_time_given_and_a_killed_one_none(nodes: Nodes)
             started = time.monotonic()
             with pytest.raises(NetworkError, match="within 1 s"):
                 mesh.request(peer_id, STATUS, b"", timeout=1.0)
-            assert 0.9 < time.monotonic() - started < 2.0
+            assert 0.9 < time.monotonic() - started < 4.0
         nodes.processes["a"].send_signal(signal.SIGCONT)
-        assert mesh.request(peer_id, STATUS, b"", timeout=5.0)
+        assert mesh.request(peer_id, STATUS, b"", timeout=15.0)
         nodes.processes["a"].kill()
         nodes.processes["a"].wait()
         started = time.monotonic()
         with pytest.raises(NetworkError, match="cannot reach"):
             mesh.request(peer_id, STATUS, b"", timeout=10.0)
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < 5.0
         nodes.start("a", "--listen", Address.parse(address).place, "--operator", "a")
         nodes.await_ready("a")
-        assert mesh.request(peer_id, STATUS, b"", timeout=5.0)
+        assert mesh.request(peer_id, STATUS, b"", timeout=15.0)
     finally:
         mesh.close()
