@@ -133,6 +133,11 @@ def _of_mesh(options: argparse.Namespace, links: tuple[int, int] | None) -> list
             fail(SETTINGS, "settings", str(error), "correct the options; `tacit peer --help` lists them"),
         ]
     found, free = check_port(node.listen.host, node.listen.port)
+    if node.founded:
+        alone = warn(
+            MEMBERSHIP, "alone", "no cluster is named: this node would found one", "to join one: --join and --invite"
+        )
+        return [*findings, found, alone]
     tried, _ = check_others([other for text in node.join if (other := _given(text)) is not None])
     findings += [found, tried]
     if not free:

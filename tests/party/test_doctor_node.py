@@ -328,6 +328,13 @@ def test_a_missing_operator_or_identity(mesh, tmp_path):
     assert not (tmp_path / "peer.identity").exists()
 
 
+def test_a_node_that_would_found_a_cluster(mesh, tmp_path):
+    _, options = mesh
+    findings = examine_node(options[: options.index("--join")])
+    assert (findings[-1].check, findings[-1].cause) == (MEMBERSHIP, "alone")
+    assert [path.name for path in tmp_path.iterdir()] == ["peer.identity"]  # nothing was founded
+
+
 def test_without_libp2p(monkeypatch, tmp_path):
     Identity.create().save(tmp_path / "peer.identity")
     monkeypatch.setitem(sys.modules, "libp2p", None)
