@@ -128,6 +128,22 @@ def test_requests_that_must_be_refused_do_not_either() -> None:
     registry.close()
 
 
+def test_a_peer_that_answers_again_is_found_before_a_client_is_refused() -> None:
+    mesh = CountingMesh(roster(4))
+    registry = Registry(mesh, interval=0.05, retry=5.0)
+    registry.start()
+    wait_until(lambda: len(registry.live()) == 4)
+    failed, late = roster().members[1].peer_id, roster().members[2].peer_id
+    mesh.down.add(late)
+    registry.doubt(late, "did not answer an offer")
+    wait_until(lambda: len(registry.live()) == 3 and mesh.times[late][-1] < time.monotonic() - 0.05)
+    mesh.down.clear()
+    assert isinstance(
+        Sessions(mesh, registry).open(ask(without=(failed,))), SessionReply
+    )  # not in five seconds, when its turn would come
+    registry.close()
+
+
 def test_strangers_that_a_client_names_are_not_remembered() -> None:
     with running(roster()) as (_, registry, sessions):
         strangers = tuple(str(number).zfill(43) for number in range(60))
