@@ -11,6 +11,8 @@ import typer
 
 from .. import __version__
 from ..errors import TacitError
+from .cli_options import FirstUse, Meant
+from .cli_peers import config_app, peers_app
 
 app = typer.Typer(
     name="tacit",
@@ -35,26 +37,8 @@ _ROSTER = "A cluster.json instead: a fixed cluster on one machine, without libp2
 
 identity_app = typer.Typer(no_args_is_help=True, help="Make and show the identity of a peer or coordinator.")
 app.add_typer(identity_app, name="identity")
-config_app = typer.Typer(help="Show the settings that hold, and where each comes from.")
 app.add_typer(config_app, name="config")
-peers_app = typer.Typer(no_args_is_help=True, help="Pin the peers you trust, by their ids; nobody else gets a prompt.")
 app.add_typer(peers_app, name="peers")
-
-Meant = Annotated[
-    str | None,
-    typer.Option(
-        "--cluster",
-        help="A cluster.json or cluster.toml, a name in config.toml, or a coordinator's address. Default: the one that is "
-        "set, else the one that runs on this machine.",
-    ),
-]
-FirstUse = Annotated[
-    bool,
-    typer.Option(
-        "--trust-on-first-use",
-        help="Where no peer is pinned yet, pin all that the coordinator shows now, at its word; later changes are refused.",
-    ),
-]
 
 
 def main() -> None:
@@ -364,71 +348,6 @@ def _arguments(options: dict[str, Any]) -> list[str]:
         elif value is not None and value is not False:
             found += [f"--{name}", str(value)]
     return found
-
-
-@config_app.callback(invoke_without_command=True)
-def config(
-    context: typer.Context,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Show the settings that hold, and where each comes from (flag, then TACIT_* variable, config.toml, default)."""
-    if context.invoked_subcommand is None:
-        from .configured import run_config
-
-        run_config(as_json=json_)
-
-
-@config_app.command("path")
-def config_path_() -> None:
-    """Show where config.toml is, or would be."""
-    from .config import config_path
-
-    print(config_path())
-
-
-@peers_app.command("pin")
-def peers_pin(
-    peer_id: Annotated[list[str] | None, typer.Argument(help="Ids, as their operators tell them.")] = None,
-    operator: Annotated[str, typer.Option(help="Who runs them. Your word counts, not theirs.")] = "",
-    name: Annotated[str, typer.Option(help="What to call the peer; default: what it calls itself.")] = "",
-    from_: Annotated[
-        Path | None, typer.Option("--from", help="Pin all peers of this cluster.toml or cluster.json instead.")
-    ] = None,
-    cluster: Meant = None,
-) -> None:
-    """Pin peers: from now on they, and only they, may get your prompts of this cluster."""
-    if (from_ is None) != bool(peer_id) or bool(operator) != bool(peer_id):
-        raise typer.BadParameter("give ids and their --operator, or a file", param_hint="PEER_ID, --from")
-    if name and len(peer_id or ()) != 1:
-        raise typer.BadParameter("is for one peer at a time", param_hint="--name")
-    from .peering import pin, pin_from
-
-    if from_ is not None:
-        pin_from(from_, cluster=cluster)
-    else:
-        pin(peer_id or [], operator=operator, name=name, cluster=cluster)
-
-
-@peers_app.command("list")
-def peers_list(
-    cluster: Meant = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Show which peers are pinned, and which are there without being pinned."""
-    from .peering import show
-
-    show(cluster=cluster, as_json=json_)
-
-
-@peers_app.command("forget")
-def peers_forget(
-    who: Annotated[list[str], typer.Argument(help="Names or ids of pinned peers; 8 characters of an id are enough.")],
-    cluster: Meant = None,
-) -> None:
-    """Unpin peers."""
-    from .peering import forget
-
-    forget(who, cluster=cluster)
 
 
 @identity_app.command("new")

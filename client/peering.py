@@ -15,7 +15,7 @@ from rich.table import Table
 from ..address import from_libp2p
 from ..checks import is_peer_id, short_id
 from ..errors import TacitError, UsageError
-from ..members import Member
+from ..members import Member, Pinned
 from .config import Config
 from .directory import Directory, Listed
 from .pinned import PinnedPeers, cluster_name
@@ -95,10 +95,13 @@ def show(*, cluster: str | None, as_json: bool) -> None:
 
 
 def _pinned(meant: Reference, listed: Sequence[Listed] | None) -> Sequence[Member]:
+    found: Pinned
     if meant.file is not None:
-        return load_file(meant.file).members
-    found = PinnedPeers(meant.store(), meant.name or cluster_name(meant.url), meant.url, False, _err.print)
-    found.follow(listed or ())
+        found = meant.pinned(say=_err.print)
+    else:  # nothing pinned is no error here
+        found = PinnedPeers(meant.store(), meant.name or cluster_name(meant.url), meant.url, False, _err.print)
+    if isinstance(found, PinnedPeers):
+        found.follow(listed or ())
     return found.members
 
 
@@ -138,6 +141,12 @@ def _say_pinned(pins: Pins, new: Sequence[Pin], meant: Reference) -> None:
     _out.print(escape(words))
 
 
+def _how(member: Member, meant: Reference) -> str:
+    if meant.file is not None and not (isinstance(member, Pin) and member.successions):
+        return str(meant.file)
+    return member.since if isinstance(member, Pin) else ""
+
+
 def _state(peer_id: str, there: dict[str, Listed], answered: bool) -> str:
     if not answered:
         return "unknown"
@@ -156,7 +165,7 @@ def _report(
                 "name": one.name,
                 "operator": one.operator,
                 "peer_id": one.peer_id,
-                "how": one.since if isinstance(one, Pin) else str(meant.file),
+                "how": _how(one, meant),
                 "state": _state(one.peer_id, there, answered),
             }
             for one in pinned
@@ -173,8 +182,9 @@ def _tables(
     table = Table("name", "operator", "peer id", "how", "state", title=f"Pinned for {escape(meant.called)}")
     table.title_justify = "left"
     for one in pinned:
-        how = one.since if isinstance(one, Pin) else str(meant.file)
-        table.add_row(one.name, one.operator, one.peer_id, escape(how), _state(one.peer_id, there, answered))
+        table.add_row(
+            one.name, one.operator, one.peer_id, escape(_how(one, meant)), _state(one.peer_id, there, answered)
+        )
     _out.print(table)
     if strange:
         table = Table("says its name is", "says its operator is", "peer id", title="There, but not pinned")

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from ..checks import short_id
-from ..errors import ConfigError, PeerError
+from ..clusterfile import ClusterFile
+from ..errors import PeerError
 from ..members import Member, name_in
+from ..records import tidy
 from .directory import Directory, Listed
 from .pins import FIRST_USE, Pin, Pins, PinStore, added, followed
 
@@ -16,16 +18,25 @@ Say = Callable[[str], None]
 
 
 class PinnedPeers:
-    """What a client holds of a cluster that it knows by its coordinator's address. It changes only by `follow`."""
+    """What a client holds of a cluster that spans machines. It changes only by `follow`."""
 
-    def __init__(self, store: PinStore, cluster: str, url: str, own: bool, say: Say = lambda what: None) -> None:
-        """`say` hears of keys that were followed. Raises ConfigError if the pins cannot be read."""
+    def __init__(
+        self, source: PinStore | ClusterFile, cluster: str, url: str, own: bool, say: Say = lambda what: None
+    ) -> None:
+        """`source`: where the pins are; a store is written to when a key is followed, a file is the user's to correct.
+        `say` hears of keys that were followed. Raises ConfigError if the pins cannot be read."""
         self.cluster = cluster
         self.url = url
         self.own = own
-        self._store = store
+        self.coordinator_name = source.coordinator_name if isinstance(source, ClusterFile) else f"coordinator at {url}"
+        self._source = source
         self._say = say
-        self._pins: Pins = store.read()
+        self._pins: Pins = _of_file(source) if isinstance(source, ClusterFile) else source.read()
+
+    @classmethod
+    def of_file(cls, file: ClusterFile, say: Say = lambda what: None) -> PinnedPeers:
+        """The peers that a cluster.toml lists."""
+        return cls(file, file.cluster, file.url, file.own, say)
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -44,26 +55,25 @@ class PinnedPeers:
         """Never: a client knows its coordinator by address, and trusts it with nothing."""
         return False
 
-    @property
-    def coordinator_name(self) -> str:
-        """The coordinator as messages show it."""
-        return f"coordinator at {self.url}"
-
     def follow(self, listed: Sequence[Listed]) -> None:
         """Take over the new keys of pinned peers whose old keys signed for them. Raises IdentityError, ConfigError."""
         chains = [one.successions for one in listed if one.successions]
-        if not followed(self._pins, chains)[1]:
+        pins, words = followed(self._pins, chains)
+        if not words:
             return
-        words: tuple[str, ...] = ()
-
-        def change(pins: Pins) -> Pins:
-            nonlocal words
-            pins, words = followed(pins, chains)
-            return pins
-
-        self._pins = self._store.change(change)
+        if isinstance(self._source, PinStore):
+            pins = self._source.change(lambda pins: followed(pins, chains)[0])
+        else:
+            words = tuple(f"{one}; write that id into {self._source.path}" for one in words)
+        self._pins = pins
         for one in words:
             self._say(one)
+
+    def ever(self, peer_id: str) -> bool:
+        """Whether this id is pinned, or was until its key signed for another."""
+        return any(
+            peer_id in (pin.peer_id, *(one.verified(pin.display).old for one in pin.successions)) for pin in self._pins
+        )
 
 
 def pin_first_seen(store: PinStore, directory: Directory, say: Say) -> None:
@@ -81,18 +91,17 @@ def pin_first_seen(store: PinStore, directory: Directory, say: Say) -> None:
             f"shows {len(listed)} peers, a session takes three: nothing was pinned, try again when all of them are up",
         )
     pins = _named_apart(listed)
-
-    def change(before: Pins) -> Pins:
-        if before:
-            raise ConfigError(
-                f"{store.path}: somebody else has just pinned peers of {store.cluster!r}; nothing was changed"
-            )
-        return pins
-
-    store.change(change)
+    if store.change(lambda before: before or pins) is not pins:
+        return  # another process was quicker; what it pinned holds
     say(f"pinned on first use, as {directory.name} shows them; nothing proves that they are who they say:")
     for pin in pins:
         say(f"  {pin.name} of {pin.operator}: {pin.peer_id}")
+
+
+def _of_file(file: ClusterFile) -> Pins:
+    return tuple(
+        Pin.of(Member(one.name, one.operator, one.peer_id), f"from {tidy(file.path.name, 100)}") for one in file.members
+    )
 
 
 def _named_apart(listed: Sequence[Listed]) -> Pins:

@@ -21,6 +21,7 @@ from ..quotes import Charge, Quotes, committee_price, quote_hash, read_quote
 from ..receipts import Pair, read_pair
 from ..records import Check, Record, integer, many, record, text
 from ..signed import Signed
+from .pinned import PinnedPeers
 from .state import state_path
 from .verify import Seats
 
@@ -52,7 +53,7 @@ class Kept(Record):
         """
         pair = read_pair(self.receipts, self.names[:2])
         for receipt, name in zip(pair, self.names, strict=False):
-            if pinned is not None and pinned.member(receipt.peer_id) is None:
+            if pinned is not None and not _was_pinned(pinned, receipt.peer_id):
                 raise PeerError(name, "is not in the pinned roster")
         self.charge(pair)
         return pair
@@ -68,6 +69,11 @@ class Kept(Record):
         if price is None:
             raise PeerError(", ".join(self.names), "the quotes that were kept are of different currencies")
         return Charge(price, pair[0].tokens)
+
+
+def _was_pinned(pinned: Pinned, peer_id: str) -> bool:
+    """Also under a key that it gave up since: the receipt may be from before."""
+    return pinned.ever(peer_id) if isinstance(pinned, PinnedPeers) else pinned.member(peer_id) is not None
 
 
 class Book:

@@ -63,7 +63,8 @@ class Reference:
         if self.file is not None:
             if trust_on_first_use:
                 raise ConfigError(f"--trust-on-first-use is not for {self.called}: {self.file} pins its peers")
-            return load_file(self.file)
+            file = load_file(self.file)
+            return PinnedPeers.of_file(file, say) if isinstance(file, ClusterFile) else file
         store = self.store()
         own, asked = (self.entry.own, self.entry.trust_on_first_use) if self.entry else (False, False)
         if trust_on_first_use or asked:
@@ -82,7 +83,7 @@ class Reference:
         return found
 
 
-def load_file(path: Path) -> Pinned:
+def load_file(path: Path) -> ClusterFile | Roster:
     """A cluster.toml or a cluster.json, by its ending. Raises ConfigError."""
     return ClusterFile.load(path) if path.suffix == ".toml" else Roster.load(path)
 

@@ -185,11 +185,12 @@ def _round_trips(peers: Sequence[dict[str, Any]], width: int) -> list[Renderable
     names = [f"{number} {_text(peer.get('name'), 16)}" for number, peer in enumerate(peers, 1)]
     label = max(map(len, names), default=0)
     fitting = max(1, (width - label - 4) // (_CELL + 1))
-    return [_block(peers, names, first, first + fitting) for first in range(0, len(peers), fitting)]
+    blocks = [_block(peers, names, first, first + fitting) for first in range(0, len(peers), fitting)]
+    return ["[bold]Round trips in ms, from row to column[/]", *blocks] if blocks else []
 
 
 def _block(peers: Sequence[dict[str, Any]], names: Sequence[str], first: int, end: int) -> Table:
-    table = _table("" if first else "Round trips in ms, from row to column", "")
+    table = Table("")
     table.columns[0].no_wrap = True
     for number, _ in enumerate(peers[first:end], first + 1):
         table.add_column(str(number), justify="right", no_wrap=True, min_width=_CELL - 2)
@@ -235,7 +236,7 @@ def _sessions(sessions: dict[str, Any], width: int) -> list[RenderableType]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(*columns, title=title or None, title_justify="left")
+    table = Table(*columns, title=title, title_justify="left")
     table.title_style = "bold"
     return table
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from ..errors import IdentityError, PeerError, TacitError
-from ..members import Pinned, Roster
+from ..members import Pinned
 from ..wire import MAX_CHOICES, ROLE_NAMES, SessionReply, Statement
 from .directory import Directory, Listed
 from .pinned import PinnedPeers
@@ -31,11 +31,10 @@ class Strangers:
 
     def ruled_out(self, without: Collection[str]) -> set[str]:
         """`without`, and peers that are there but not pinned. Raises IdentityError for a pinned key with two successors."""
-        if isinstance(self._pinned, Roster):  # its coordinator has the same list, and no other peers
+        if not isinstance(self._pinned, PinnedPeers):  # a roster: its coordinator has the same list, and no other peers
             return set(without)
         listed = self._peers()
-        if isinstance(self._pinned, PinnedPeers):
-            self._pinned.follow(listed)
+        self._pinned.follow(listed)
         strange = [one for one in listed if self._pinned.member(one.peer_id) is None]
         strange.sort(key=lambda one: not one.live)
         room = max(0, MAX_CHOICES - _ROOM - len(without))

@@ -4,13 +4,13 @@
 | --- | --- |
 | operators | three different ones: a condition, unless all peers are one person's (then more different ones are better) |
 | load | the fullest of the three, in quarters of what it takes, so that sessions are spread |
-| distance | ROUNDS times the way between the compute peers, plus the dealer's longer way, each rounded up to 2, 4, 8 … ms |
+| distance | ROUNDS times the way between the compute peers, plus the dealer's longer way, each rounded up to 4, 8, 16 … ms |
 | price | compute peers' and dealer's quotes together; a client's maximum is a condition |
 | load, exactly | the sum over the three |
 | by lot | |
 
 The dealer works ahead of use, so its distance counts once where a round's counts ROUNDS times; how far the client is, the
-coordinator cannot know. Ways up to 2 ms count as the same, since most of such a value is the mesh's own software, and
+coordinator cannot know. Ways up to 4 ms count as the same, since the mesh's own software takes half of that, and
 rounding keeps noise from deciding. A way that nobody has measured counts as longer than any that was, no more: it excludes nobody. Of
 two peers' values for the way between them the longer one counts, so that no peer looks near by its word alone.
 
@@ -35,7 +35,7 @@ Committee = tuple[Live, Live, Live]
 Numbers = NDArray[np.int64]
 
 ROUNDS = 14  # between the compute peers for a token
-NEAR_MS = 2
+NEAR_MS = 4
 UNKNOWN_MS = 1 << 15  # above the longest round trip that a peer may report
 CANDIDATES = 48  # all triples of so many are compared: 48^3 rows, some milliseconds
 _NEVER = np.iinfo(np.int64).max

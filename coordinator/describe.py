@@ -26,16 +26,16 @@ def describe(members: Members, registry: Registry, sessions: Sessions, started: 
     live = {one.member.peer_id: one for one in registry.live()}
     recent = registry.store.recent(RECENT)
     roles = Counter((name, role) for seating in recent for role, name in zip(ROLES, seating.peers, strict=True))
-    history, seen = registry.store.history(), registry.store.last_seen()
+    history = registry.store.history()
     peers = []
     for member in members.members:
         peer_id = member.peer_id
         one = _one(member, live.get(peer_id), registry.silence(peer_id))
         one["roles"] = {role: roles[member.display, role] for role in ROLES}
         one["history"] = _history(history.get(peer_id, History()), now)
-        one["seen_seconds_ago"] = (
-            0.0 if peer_id in live else round(now - seen[peer_id][1], 1) if peer_id in seen else None
-        )
+        one["seen_seconds_ago"] = 0.0 if peer_id in live else None
+        if peer_id not in live and (seen := registry.store.last_seen(peer_id)) is not None:
+            one["version"], one["seen_seconds_ago"] = seen[0].version, round(now - seen[1], 1)
         peers.append(one)
     return {
         "cluster": members.cluster,

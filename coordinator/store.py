@@ -169,15 +169,14 @@ class Store:
             row = (status.peer_id, status.to_bytes(), self._clock())
             write.execute("INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", row)
 
-    def last_seen(self) -> dict[str, tuple[PeerStatus, float]]:
-        """By peer id: the latest status remembered, and when it came. Such as an earlier version wrote are left out."""
-        found = {}
-        for peer_id, raw, at in self._rows("SELECT peer_id, status, at FROM peers"):
+    def last_seen(self, peer_id: str) -> tuple[PeerStatus, float] | None:
+        """A peer's latest status that is remembered, and when it came; None also for one that another version wrote."""
+        for raw, at in self._rows("SELECT status, at FROM peers WHERE peer_id = ?", peer_id):
             try:
-                found[peer_id] = (PeerStatus.from_bytes(raw, "store"), float(at))
+                return PeerStatus.from_bytes(raw, "store"), float(at)
             except TacitError:
-                continue
-        return found
+                break
+        return None
 
     # The file --------------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,23 @@ def test_help_names_every_command_and_is_quick(tacit):
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "ask", "check", "status", "peer", "coordinator", "identity", "identity new", "identity show"]
+    "command",
+    [
+        "up",
+        "ask",
+        "check",
+        "status",
+        "peer",
+        "coordinator",
+        "identity",
+        "identity new",
+        "identity show",
+        "config",
+        "peers",
+        "peers pin",
+        "peers list",
+        "peers forget",
+    ],
 )
 def test_every_command_explains_itself(tacit, command):
     done = tacit(*command.split(), "--help")

@@ -13,10 +13,13 @@ from dataclasses import replace
 import pytest
 import tacit
 from tacit.client.directory import Directory, Listed
+from tacit.client.pinned import PinnedPeers
 from tacit.client.pins import BY_HAND, Pin, PinStore
+from tacit.client.receipts import Book
 from tacit.errors import ConfigError, IdentityError, PeerError, RefusedError
 from tacit.members import Member
 from tacit.party.identity import Identity
+from tacit.succession import Chain, SignedSuccession, Succession
 from toy_cluster import ToyCluster
 from toy_model import BOS
 
@@ -194,6 +197,20 @@ def test_first_use_takes_no_fewer_than_three_and_tells_namesakes_apart(cluster, 
     assert len({one.name for one in PinStore(url).read()}) == 4
 
 
+def test_of_two_first_uses_at_once_the_first_one_holds(cluster, url, monkeypatch):
+    real = Directory.peers
+
+    def overtaken(self):
+        pin(cluster, url, 0, 1, 2)
+        return real(self)
+
+    monkeypatch.setattr(Directory, "peers", overtaken)
+    said: list[str] = []
+    tacit.Client(url, trust_on_first_use=True, notice=said.append).close()
+    assert {one.how for one in PinStore(url).read()} == {BY_HAND}
+    assert said == []
+
+
 def test_first_use_is_not_for_files(cluster, url):
     with pytest.raises(ConfigError, match="pins its peers"):
         tacit.Client(cluster.path, trust_on_first_use=True)
@@ -203,26 +220,66 @@ def test_a_new_key_that_the_old_one_signed_for_is_followed(cluster, url, monkeyp
     """Pinned is what peer-0 was before; the coordinator shows how it came by its present key."""
     old = Identity.create()
     # The toy peers' keys are made by themselves, so the chain is signed here as the peer would have.
-    from tacit.succession import SignedSuccession, Succession
-
     present = cluster.identities["peer-0"]
-    said = Succession(Succession.CONTEXT, old.peer_id, present.peer_id, 1_800_000_000)
-    chain = (SignedSuccession(said.to_bytes(), old.sign(said).signature, present.sign(said).signature),)
+    chain = (succession(old, present),)
     pin(cluster, url, 0, 1, 2)
     PinStore(url).change(lambda pins: (replace(pins[0], peer_id=old.peer_id), *pins[1:]))
-    real = Directory.peers
-
-    def showing(self):
-        return [replace(one, successions=chain) if one.peer_id == present.peer_id else one for one in real(self)]
-
     with pytest.raises(RefusedError):
         ask(url)
-    monkeypatch.setattr(Directory, "peers", showing)
+    show_successions(monkeypatch, present.peer_id, chain)
     told: list[str] = []
     assert {name.split()[0] for name in ask(url, notice=told.append).peers} == {"peer-0", "peer-1", "peer-2"}
     assert len(told) == 1
     assert present.peer_id in told[0]
     assert PinStore(url).read()[0].peer_id == present.peer_id
+    *_, kept = Book().read()
+    pinned = PinnedPeers(PinStore(url), "c", url, False)
+    assert kept.verified(pinned)
+    assert pinned.ever(old.peer_id)
+    assert pinned.member(old.peer_id) is None
+    assert not pinned.ever(cluster.roster.members[3].peer_id)
+
+
+def succession(old: Identity, new: Identity) -> SignedSuccession:
+    said = Succession(Succession.CONTEXT, old.peer_id, new.peer_id, 1_800_000_000)
+    return SignedSuccession(said.to_bytes(), old.sign(said).signature, new.sign(said).signature)
+
+
+def show_successions(monkeypatch: pytest.MonkeyPatch, peer_id: str, chain: Chain) -> None:
+    real = Directory.peers
+
+    def showing(self):
+        return [replace(one, successions=chain) if one.peer_id == peer_id else one for one in real(self)]
+
+    monkeypatch.setattr(Directory, "peers", showing)
+
+
+def test_a_cluster_file_pins_its_peers_and_follows_their_keys(cluster, url, tmp_path, monkeypatch):
+    old, present = Identity.create(), cluster.identities["peer-0"]
+    ids = [old.peer_id, *(one.peer_id for one in cluster.roster.members[1:3])]
+    file = tmp_path / "cluster.toml"
+    file.write_text(
+        f'[cluster]\nname = "friends"\n[coordinator]\nurl = "{url}"\n'
+        f'peer_id = "{cluster.roster.coordinator.peer_id}"\naddress = "/ip4/127.0.0.1/tcp/7449"\n'
+        + "".join(
+            f'[[peer]]\nname = "p{number}"\noperator = "{"ABC"[number]}"\npeer_id = "{peer_id}"\n'
+            f'address = "/ip4/127.0.0.1/tcp/{7450 + number}"\n'
+            for number, peer_id in enumerate(ids)
+        )
+    )
+    with pytest.raises(RefusedError):
+        ask(str(file))
+    show_successions(monkeypatch, present.peer_id, (succession(old, present),))
+    told: list[str] = []
+    assert {name.split()[0] for name in ask(file, notice=told.append).peers} == {"p0", "p1", "p2"}
+    assert len(told) == 1
+    assert f"{present.peer_id}, which its old key signed for" in told[0]
+    assert str(file) in told[0]
+    before = said_to(cluster)
+    seat(monkeypatch, "peer-1", "peer-2", "peer-3")
+    with pytest.raises(IdentityError, match="calls it 'peer-3'"):
+        ask(file)
+    assert said_to(cluster) == before
 
 
 def test_nonsense_in_the_list_of_peers_is_the_coordinators_fault(cluster, url, monkeypatch):

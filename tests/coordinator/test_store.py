@@ -49,7 +49,8 @@ def test_everything_outlives_the_process(tmp_path: Path) -> None:
         IDENTITIES[0].peer_id: History(2, 1000.0, "broke off", 1),
         IDENTITIES[1].peer_id: History(0, None, "", 1),
     }
-    assert again.last_seen() == {IDENTITIES[0].peer_id: (status, 1000.0)}
+    assert again.last_seen(IDENTITIES[0].peer_id) == (status, 1000.0)
+    assert again.last_seen(IDENTITIES[1].peer_id) is None
     again.close()
     raw = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert session(1).encode() not in raw
