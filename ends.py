@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgpack
 
@@ -24,24 +24,31 @@ class LinkSettings:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Who is at the two ends. Both sides must hold the same view of it, or the link does not open.
+    """Who takes part in a session, and who of them is at the two ends of a link.
 
+    Both sides must hold the same view of all of it, or the link does not open: so nobody, the coordinator least of all,
+    can seat two peers side by side that think of different committees or clients.
     Roles: 0 and 1 compute, 2 dealer, 3 client. Ids: a peer's id, or for the client its CURVE key of this session.
     """
 
     session: bytes
+    parties: tuple[str, str, str, str]  # ids by role
     own_role: int
-    own_id: str
     remote_role: int
-    remote_id: str
     remote_name: str
     manifest_hash: str
 
     def transcript(self) -> bytes:
         """SHA-256 over all that both sides must agree on, the lower role first."""
-        ends = sorted(((self.own_role, self.own_id), (self.remote_role, self.remote_id)))
-        packed: bytes = msgpack.packb(["tacit link", frames.VERSION, self.session, ends, self.manifest_hash])
+        roles = sorted((self.own_role, self.remote_role))
+        packed: bytes = msgpack.packb(
+            ["tacit link", frames.VERSION, self.session, self.parties, roles, self.manifest_hash]
+        )
         return hashlib.sha256(packed).digest()
+
+    def mirrored(self, name: str) -> Ends:
+        """The same as the other end sees it; `name` is what it calls this one."""
+        return replace(self, own_role=self.remote_role, remote_role=self.own_role, remote_name=name)
 
 
 @dataclass(slots=True)

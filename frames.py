@@ -28,7 +28,7 @@ import msgpack
 from .errors import PeerError, PeerLost, TacitError
 from .records import ERROR_TYPES, tidy
 
-VERSION = 1
+VERSION = 2
 PART = 512 << 10
 MAX_HEADER = 4096
 MAX_BODY = 1 << 31

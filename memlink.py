@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from dataclasses import replace
 
 from .ends import Ends, LinkSettings
 from .link import Buffer, Circle, Link
@@ -51,13 +52,7 @@ def memory_pair(
 ) -> tuple[MemoryLink, MemoryLink]:
     """Both ends of one link, not opened yet (each side calls open() in its own thread)."""
     ab, ba = Pipe(), Pipe()
-    first = Ends(
-        ends.session, ends.own_role, ends.own_id, ends.remote_role, ends.remote_id, names[1], ends.manifest_hash
-    )
-    second = Ends(
-        ends.session, ends.remote_role, ends.remote_id, ends.own_role, ends.own_id, names[0], ends.manifest_hash
-    )
     return (
-        MemoryLink(first, circles[0], settings, ba, ab),
-        MemoryLink(second, circles[1], settings, ab, ba),
+        MemoryLink(replace(ends, remote_name=names[1]), circles[0], settings, ba, ab),
+        MemoryLink(ends.mirrored(names[0]), circles[1], settings, ab, ba),
     )

@@ -70,10 +70,9 @@ def dial_peers(
         for statement in statements[:2]:
             ends = Ends(
                 session=bytes.fromhex(statement.session),
+                parties=(*statement.peers, keys.public),
                 own_role=CLIENT,
-                own_id=keys.public,
                 remote_role=statement.role,
-                remote_id=statement.peer_id,
                 remote_name=pinned.name_of(statement.peer_id),
                 manifest_hash=statement.manifest_hash,
             )

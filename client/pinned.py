@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
@@ -23,7 +24,8 @@ class PinnedPeers:
     def __init__(
         self, source: PinStore | ClusterFile, cluster: str, url: str, own: bool, say: Say = lambda what: None
     ) -> None:
-        """`source`: where the pins are; a store is written to when a key is followed, a file is the user's to correct.
+        """`source`: where the pins are; a store is written to when a key is followed, a file is the user's to correct, and
+        what was followed from it is remembered beside the pins, so that nobody is taken back to a key that was given up.
         `say` hears of keys that were followed. Raises ConfigError if the pins cannot be read."""
         self.cluster = cluster
         self.url = url
@@ -31,7 +33,10 @@ class PinnedPeers:
         self.coordinator_name = source.coordinator_name if isinstance(source, ClusterFile) else f"coordinator at {url}"
         self._source = source
         self._say = say
-        self._pins: Pins = _of_file(source) if isinstance(source, ClusterFile) else source.read()
+        self._store = _memory_of(source) if isinstance(source, ClusterFile) else source
+        self._pins: Pins = self._store.read()
+        if isinstance(source, ClusterFile):
+            self._pins = followed(_of_file(source), [pin.successions for pin in self._pins])[0]
 
     @classmethod
     def of_file(cls, file: ClusterFile, say: Say = lambda what: None) -> PinnedPeers:
@@ -62,8 +67,9 @@ class PinnedPeers:
         if not words:
             return
         if isinstance(self._source, PinStore):
-            pins = self._source.change(lambda pins: followed(pins, chains)[0])
+            pins = self._store.change(lambda pins: followed(pins, chains)[0])
         else:
+            self._store.change(lambda before: tuple(pin for pin in pins if pin.successions))
             words = tuple(f"{one}; write that id into {self._source.path}" for one in words)
         self._pins = pins
         for one in words:
@@ -102,6 +108,12 @@ def _of_file(file: ClusterFile) -> Pins:
     return tuple(
         Pin.of(Member(one.name, one.operator, one.peer_id), f"from {tidy(file.path.name, 100)}") for one in file.members
     )
+
+
+def _memory_of(file: ClusterFile) -> PinStore:
+    """Where the successions are remembered that lead on from the peers of this file."""
+    place = hashlib.sha256(str(file.path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+    return PinStore(f"{file.cluster} file {place[:16]}")
 
 
 def _named_apart(listed: Sequence[Listed]) -> Pins:

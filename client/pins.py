@@ -22,7 +22,7 @@ from ..checks import short_id
 from ..errors import ConfigError, PeerError, UsageError
 from ..members import Member
 from ..records import Check, Record, constant, many, record, text
-from ..succession import MAX_LINKS, Chain, follow, is_chain, is_time
+from ..succession import MAX_LINKS, Chain, follow, is_chain, is_time, read_chain
 from .config import config_path
 
 FORMAT = "tacit pins/1"
@@ -107,7 +107,9 @@ def followed(pins: Pins, chains: Sequence[Chain]) -> tuple[Pins, tuple[str, ...]
     """
     found, words = [], []
     for pin in pins:
-        chain = follow(pin.peer_id, (), pin.display, [*chains, pin.successions])
+        before = read_chain(pin.successions, pin.display)
+        first = before[0].old if before else pin.peer_id  # a second successor of any key on the way has to be noticed
+        chain = follow(first, (), pin.display, [*chains, pin.successions])[len(before) :]
         if chain:
             said = chain[-1].verified(pin.display)
             words.append(f"{pin.display} has a new key, {said.new}, which its old key signed for: now pinned instead")

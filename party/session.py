@@ -277,15 +277,13 @@ class Seat:
         return {CLIENT} if self.offer.role == DEALER else set()
 
     def _ends(self, role: int) -> Ends:
-        offer, around = self.offer, self._around
-        client = role == CLIENT
+        offer = self.offer
         return Ends(
             session=bytes.fromhex(offer.session),
+            parties=(*offer.peers, offer.client_key),
             own_role=offer.role,
-            own_id=around.identity.peer_id,
             remote_role=role,
-            remote_id=offer.client_key if client else offer.peers[role],
-            remote_name="client" if client else around.members.name_of(offer.peers[role]),
+            remote_name="client" if role == CLIENT else self._around.members.name_of(offer.peers[role]),
             manifest_hash=self._model.manifest_hash,
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ...errors import TacitError
+from ...errors import IdentityError, TacitError
 from ...members import Pinned
 from ..config import Config, config_path
+from ..directory import Directory
+from ..pinned import PinnedPeers
 from ..resolve import Reference, need
 from . import cluster as peers
 from .coordinator import visit
@@ -28,6 +30,8 @@ def examine_client(meant: str | None, model: str | None) -> list[Finding]:
     findings.append(ok(CLUSTER, f"{reference.called}: coordinator at {where}"))
     found, pinned = _pinned(reference)
     visited = visit(where)
+    if pinned is not None and visited.status is not None:
+        found = _followed(found, pinned, where)
     findings += [found, *visited.findings]
     if pinned is None:
         return [*findings, *(skipped(check, "no peers are pinned to compare with") for check in peers.ALL)]
@@ -44,6 +48,24 @@ def _config() -> tuple[Finding, Config | None]:
         advice = f"correct {path} (docs/configuration.md lists what may stand there) or the variable that is named"
         return fail(CONFIG, "configuration", str(error), advice), None
     return ok(CONFIG, str(path) if path.exists() else f"there is no {path}: all settings are at their defaults"), config
+
+
+def _followed(found: Finding, pinned: Pinned, where: str) -> Finding:
+    """Keys that changed are followed first, as every other command does; a key with two successors is a failure."""
+    if not isinstance(pinned, PinnedPeers):
+        return found
+    directory = Directory(where, timeout=10.0)
+    try:
+        pinned.follow(directory.peers())
+    except IdentityError as error:
+        return fail(
+            PINNED, "pins", str(error), "ask the operator which key is right; then: tacit peers forget, and pin"
+        )
+    except TacitError as error:
+        return warn(PINNED, "pins", f"{found.seen}; the coordinator's list of peers: {error}", "look at its log")
+    finally:
+        directory.close()
+    return found
 
 
 def _pinned(reference: Reference) -> tuple[Finding, Pinned | None]:

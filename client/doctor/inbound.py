@@ -92,7 +92,8 @@ def _translation(report: Report, who: str, own: Collection[str], translated: boo
         TRANSLATED,
         "nat",
         f"{seen}: it is behind NAT",
-        f"let the router forward TCP {ports or 'its ports'} to this machine, and start with --advertise {report.seen}",
+        f"let the router forward TCP {ports or 'its ports'} to this machine (for links: all of --link-ports, to be given "
+        f"then), and start with --advertise {report.seen}",
     )
 
 
@@ -127,13 +128,13 @@ def _port(one: Tried, report: Report, who: str, own: Collection[str], ours: bool
             check,
             "private address",
             f"{one.host} is a private address, which nobody outside of its network can reach",
-            _readvertise(report),
+            _readvertise(report, own),
         )
     what = "has no address" if outcome is Outcome.UNKNOWN else "cannot be reached: there is no way to it"
-    return fail(check, "wrong address", f"{place} {what} from where {who} is", _readvertise(report))
+    return fail(check, "wrong address", f"{place} {what} from where {who} is", _readvertise(report, own))
 
 
-def _readvertise(report: Report) -> str:
-    if report.seen and is_outside(report.seen):
+def _readvertise(report: Report, own: Collection[str]) -> str:
+    if report.seen and (is_outside(report.seen) or report.seen not in own):
         return f"start with --advertise {report.seen}, and forward the ports to this machine if it is behind NAT"
     return "start with --advertise and the address or name under which others reach this machine"

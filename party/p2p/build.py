@@ -33,8 +33,11 @@ PROVE_SECONDS = 5.0  # for a connection that came in to prove who it is
 SILENT_MILLISECONDS = 15_000  # the kernel ends a connection whose bytes stay unacknowledged for this long
 
 
-def make_host(seed: bytes) -> Any:
-    """A libp2p host with this Ed25519 identity, not yet running; it listens nowhere and dials nobody by itself."""
+def make_host(seed: bytes, announced: list[Any]) -> Any:
+    """A libp2p host with this Ed25519 identity, not yet running; it listens nowhere and dials nobody by itself.
+
+    `announced`: multiaddrs to give as its own, may change.
+    """
     keys = create_new_key_pair(seed)
     host: Any = new_host(
         key_pair=keys,
@@ -59,6 +62,7 @@ def make_host(seed: bytes) -> Any:
             enable_rate_limiting=False,
         ),
         disable_identify_address_discovery=True,
+        addrs_factory=lambda _: list(announced),
     )
     # Neither identify nor ping: strangers would fill libp2p's address book, and it dials what stands there.
     host.get_network().notifees.clear()

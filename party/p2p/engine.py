@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -24,6 +24,7 @@ from ...errors import IdentityError, NetworkError, PeerError, RefusedError, Taci
 from ..mesh import MAX_MESSAGE, Handler
 from .build import CONNECT_SECONDS, listen, make_host, notice_silence, place_of, quiet
 from .host import Door
+from .rendezvous import meet, serve_rendezvous
 from .stream import (
     Incoming,
     Progress,
@@ -58,13 +59,15 @@ class Engine:
         quiet()
         self._listen_on = tuple(listen)
         self._name_of = name_of
-        self._host = make_host(seed)
+        self._announced: list[multiaddr.Multiaddr] = []
+        self._welcoming = False
+        self._host = make_host(seed, self._announced)
         self._own_id = _peer_id(self._host.get_id())
         self._host.get_network().set_stream_handler(self._accept_stream)
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._stopped = trio.Event()
-        self._pending: set[Future[bytes]] = set()
+        self._pending: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._dialling: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
         self._retired: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -92,12 +95,32 @@ class Engine:
         timeout: float,
     ) -> None:
         """`answer` gets the answer or a TacitError, within `timeout` seconds unless trio itself is held up."""
+        self._submit(answer, peer_id, protocol, timeout, lambda: self._ask(peer_id, addresses, protocol, question))
+
+    def meet(
+        self, answer: Future[Any], peer_id: str, addresses: tuple[str, ...], namespace: str, timeout: float
+    ) -> None:
+        """`answer` gets the members that registered at this peer's rendezvous, as (id, multiaddrs)."""
+        self._submit(answer, peer_id, "rendezvous", timeout, lambda: self._meet(peer_id, addresses, namespace))
+
+    def announce(self, addresses: tuple[str, ...]) -> None:
+        """Where others find this node, for rendezvous."""
+        self._announced[:] = [multiaddr.Multiaddr(one) for one in addresses]
+
+    def welcome(self, door: Door) -> None:
+        """Be a rendezvous point for whom `door` lets in; once is enough."""
+        if self._welcoming:
+            return
+        self._welcoming = True
+        serve_rendezvous(self._host, lambda found: door(_peer_id(found)))
+
+    def _submit(
+        self, answer: Future[Any], peer_id: str, what: str, timeout: float, call: Callable[[], Awaitable[Any]]
+    ) -> None:
         with self._lock:
             self._pending.add(answer)
         try:
-            assert_running(self._token).run_sync_soon(
-                self._begin, answer, peer_id, addresses, protocol, question, timeout
-            )
+            assert_running(self._token).run_sync_soon(self._begin, answer, peer_id, what, timeout, call)
         except trio.RunFinishedError:
             self._settle(answer, NetworkError("this mesh is closed"))
 
@@ -115,7 +138,7 @@ class Engine:
         with suppress(trio.RunFinishedError):
             assert_running(self._token).run_sync_soon(self._stopped.set)
 
-    def _settle(self, answer: Future[bytes], found: bytes | TacitError) -> None:
+    def _settle(self, answer: Future[Any], found: Any) -> None:
         with self._lock:
             if answer not in self._pending:
                 return
@@ -180,7 +203,7 @@ class Engine:
 
     # Asking ----------------------------------------------------------------------------------------------------------
 
-    def _begin(self, answer: Future[bytes], *question: Any) -> None:
+    def _begin(self, answer: Future[Any], *question: Any) -> None:
         if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             self._settle(answer, NetworkError("this mesh is closed"))
         else:
@@ -188,27 +211,31 @@ class Engine:
 
     async def _settled(
         self,
-        answer: Future[bytes],
+        answer: Future[Any],
         peer_id: str,
-        addresses: tuple[str, ...],
-        protocol: str,
-        question: bytes,
+        what: str,
         timeout: float,
+        call: Callable[[], Awaitable[Any]],
     ) -> None:
-        found: bytes | TacitError = NetworkError("this mesh is closed")
+        found: Any = NetworkError("this mesh is closed")
         name = self._name_of(peer_id)
         try:
             with trio.fail_after(timeout):
-                found = await self._ask(peer_id, addresses, protocol, question)
+                found = await call()
         except TacitError as error:
             found = error
         except trio.TooSlowError:
-            found = NetworkError(f"{name}: no answer to {protocol!r} within {timeout:.3g} s")
+            found = NetworkError(f"{name}: no answer to {what!r} within {timeout:.3g} s")
         except Exception as error:
             log.debug("asking %s failed", name, exc_info=True)
             found = NetworkError(f"{name}: cannot be asked: {reason(error)}")
         finally:
             self._settle(answer, found)
+
+    async def _meet(self, peer_id: str, addresses: tuple[str, ...], namespace: str) -> list[tuple[str, list[str]]]:
+        if self._usable(peer_id) is None:
+            await self._connect(peer_id, addresses)
+        return [(from_multihash(raw), found) for raw, found in await meet(self._host, _libp2p_id(peer_id), namespace)]
 
     async def _ask(self, peer_id: str, addresses: tuple[str, ...], protocol: str, question: bytes) -> bytes:
         connection = self._usable(peer_id)

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ...errors import NetworkError, TacitError, UsageError
 from ...records import MAX_RECORD_BYTES
@@ -41,6 +41,7 @@ STOP_SECONDS = 0.9
 RESTART_SECONDS = 0.5  # between a fall of the host and the next attempt
 SLACK = 0.5  # seconds that a question's own deadline is given to arrive here before the caller stops waiting
 
+T = TypeVar("T")
 Door = Callable[[str], TacitError | None]
 """peer id -> why its question is not even read, or None."""
 
@@ -53,6 +54,7 @@ class Host:
         self._settings = (seed, tuple(listen), name_of)
         self._engine: Engine | None = None
         self._served: dict[str, tuple[Handler, int, Door | None]] = {}
+        self._welcome: tuple[tuple[str, ...], Door] | None = None
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="libp2p", daemon=True)
@@ -82,17 +84,31 @@ class Host:
         if len(question) > MAX_QUESTION:
             raise UsageError(f"a question of {len(question)} bytes is longer than the {MAX_QUESTION} that a mesh takes")
         answer: Future[bytes] = Future()
+        self._running().ask(answer, peer_id, tuple(addresses), protocol, question, timeout)
+        return _result(answer, timeout)
+
+    def welcome(self, addresses: Sequence[str], door: Door) -> None:
+        """Be a rendezvous point for whom `door` lets in, and go by `addresses` (multiaddrs) at those of others."""
+        with self._lock:
+            self._welcome = (tuple(addresses), door)
+            if self._engine is not None:
+                self._engine.announce(self._welcome[0])
+                self._engine.welcome(door)
+
+    def meet(
+        self, peer_id: str, addresses: Sequence[str], namespace: str, timeout: float
+    ) -> list[tuple[str, list[str]]]:
+        """Register at a peer's rendezvous; who else did: (peer id, multiaddrs). Raises NetworkError, IdentityError."""
+        answer: Future[list[tuple[str, list[str]]]] = Future()
+        self._running().meet(answer, peer_id, tuple(addresses), namespace, timeout)
+        return _result(answer, timeout)
+
+    def _running(self) -> Engine:
         with self._lock:
             engine = None if self._closed else self._engine
         if engine is None:
             raise NetworkError("this mesh is closed" if self._closed else "the mesh is starting again")
-        engine.ask(answer, peer_id, tuple(addresses), protocol, question, timeout)
-        try:
-            return answer.result(timeout + SLACK)
-        except FutureTimeout:
-            raise NetworkError(f"no answer to {protocol!r} within {timeout:g} s") from None
-        except CancelledError:
-            raise NetworkError("this mesh is closed") from None
+        return engine
 
     def connected(self) -> tuple[str, ...]:
         """Ids of the peers there is a connection to."""
@@ -151,8 +167,20 @@ class Host:
             self._engine = engine
             for protocol, served in self._served.items():
                 engine.serve(protocol, *served)
+            if self._welcome is not None:
+                engine.announce(self._welcome[0])
+                engine.welcome(self._welcome[1])
             closed = self._closed
         if not self._first.done():
             self._first.set_result(addresses)
         if closed:
             engine.stop()
+
+
+def _result(answer: Future[T], timeout: float) -> T:
+    try:
+        return answer.result(timeout + SLACK)
+    except FutureTimeout:
+        raise NetworkError(f"no answer within {timeout:.3g} s") from None
+    except CancelledError:
+        raise NetworkError("this mesh is closed") from None

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ GOSSIP_SECONDS = 5.0
 RENEW_SECONDS = 60.0
 TICK_SECONDS = 0.1
 SAVE_SECONDS = 5.0
+FIRST_MEETING_SECONDS, MEETING_SECONDS = 2.0, 60.0
 HELLO_SECONDS = 3.0
 GREETERS = 8  # hellos at once
 STRANGER = "does not know the asker as a member of its cluster"
@@ -245,7 +247,7 @@ class P2pMesh(Mesh):
 
     def _run(self) -> None:
         now = time.monotonic()
-        gossip, renewal, saving = now, now + RENEW_SECONDS, now + SAVE_SECONDS
+        gossip, renewal, saving, meeting = now, now + RENEW_SECONDS, now + SAVE_SECONDS, now + FIRST_MEETING_SECONDS
         while not self._stop.wait(TICK_SECONDS):
             now = time.monotonic()
             if now >= renewal:
@@ -254,17 +256,44 @@ class P2pMesh(Mesh):
             if now >= gossip:
                 gossip = now + GOSSIP_SECONDS * random.uniform(0.5, 1.5)
                 self._gossip()
+            if now >= meeting:
+                meeting = now + MEETING_SECONDS
+                self._rendezvous()
             if now >= saving:
                 saving = now + SAVE_SECONDS
                 self._remember()
             for contact in self._contacts.due():
                 self._submit(contact)
 
+    def _meet(self, peer_id: str) -> None:
+        """Ask a member's rendezvous for others."""
+        record = self._table.record(peer_id)
+        try:
+            found = self._host.meet(peer_id, record.addresses if record else (), self._invite.namespace, HELLO_SECONDS)
+        except TacitError as error:
+            log.debug("%s", error)
+            return
+        for other, addresses in found:
+            if self._table.record(other) is None:
+                for text in addresses[:MAX_ADDRESSES]:
+                    with suppress(UsageError):
+                        self._contacts.add(Address.parse(text).of(other))
+
     def _submit(self, contact: Contact) -> None:
         try:
             self._pool.submit(self._contact, contact)
         except RuntimeError:
             return  # closing
+
+    def _rendezvous(self) -> None:
+        """At those we were told to join, and at a member drawn by lot."""
+        others = [record.peer_id for record, _ in self._table.entries() if record.peer_id != self._own_id]
+        points = {contact.peer_id for contact in self._contacts.given()} & set(others)
+        for peer_id in points | set(random.sample(others, min(1, len(others)))):
+            try:
+                self._pool.submit(self._meet, peer_id)
+            except RuntimeError:
+                return  # closing
 
     def _gossip(self) -> None:
         others = [record.peer_id for record, _ in self._table.entries() if record.peer_id != self._own_id]
@@ -312,6 +341,7 @@ class P2pMesh(Mesh):
             )
             self._own_record = record.signed(self._identity, self._invite)
         self._table.set_own(self._own_record)
+        self._host.welcome(self.addresses, self._door)
 
 
 def reachable(listening: tuple[str, ...], advertise: str) -> list[str]:

@@ -88,7 +88,7 @@ class Committee:
         links = []
         self.session = session
         for role in (0, 1):
-            ends = Ends(session, 3, "client", role, f"id{role}", "", "0" * 64)
+            ends = Ends(session, ("id0", "id1", "id2", "client"), 3, role, "", "0" * 64)
             mine, theirs = memory_pair(ends, (circle, Circle()), SETTINGS, ("client", names[role]))
             thread = threading.Thread(target=self._serve, args=(role, theirs), daemon=True)
             thread.start()

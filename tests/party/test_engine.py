@@ -119,7 +119,7 @@ def session(toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None
 
     def pair(a: int, b: int) -> tuple[Link, Link]:
         names = ("peer-0", "peer-1", "dealer", "client")
-        ends = Ends(identity, a, f"id-{a}", b, f"id-{b}", "", "manifest")
+        ends = Ends(identity, ("id-0", "id-1", "id-2", "client"), a, b, "", "manifest")
         return memory_pair(ends, (circles[a], circles[b]), LinkSettings(timeout=20), (names[a], names[b]))
 
     l01, l02, l12, l03, l13 = (pair(a, b) for a, b in ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3)))
@@ -341,7 +341,7 @@ def test_peers_that_ask_for_different_things_are_refused(toy: Toy, tokens: int, 
     circles = [Circle() for _ in range(3)]
     links = []
     for role in (0, 1):
-        ends = Ends(bytes(16), role, f"id-{role}", 2, "id-2", "", "manifest")
+        ends = Ends(bytes(16), ("id-0", "id-1", "id-2", "client"), role, 2, "", "manifest")
         links.append(
             memory_pair(ends, (circles[role], circles[2]), LinkSettings(timeout=20), (f"peer-{role}", "dealer"))
         )

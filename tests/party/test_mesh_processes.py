@@ -10,19 +10,28 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from echo_cluster import HERE, EchoSession
+from echo_cluster import HERE, EchoSession, free_ports
 from meshes import eventually
+from tacit.address import Address
+from tacit.errors import NetworkError
 from tacit.members import CoordinatorEntry, Roster, RosterMember
+from tacit.party.identity import Identity
+from tacit.party.mesh import STATUS
+from tacit.party.p2p.invite import Invite
 from tacit.transport import CurveKeys
 from test_sessions import run
 
 pytest.importorskip("libp2p", reason="the [mesh] extra is not installed")
+
+from tacit.party.p2p.mesh import P2pMesh, P2pSettings
+from tacit.party.p2p.start import closed_invite
 
 LOCAL = "/ip4/127.0.0.1/tcp/0"
 
@@ -175,8 +184,6 @@ def test_three_peers_and_a_coordinator_with_one_address(nodes: Nodes) -> None:
 
 
 def test_the_wrong_invite(nodes: Nodes) -> None:
-    from tacit.party.p2p.invite import Invite
-
     nodes.start("a", "--listen", LOCAL, "--operator", "a", "--cluster-name", "friends")
     nodes.await_ready("a")
     wrong = Invite.create("friends")
@@ -243,3 +250,65 @@ def test_the_roster_form_needs_no_libp2p() -> None:
     """The commonest use, `tacit up`, must not pay for it."""
     code = "import sys, tacit.party.server, tacit.coordinator.server; assert not {'libp2p', 'trio'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_cluster_file_says_it_all(nodes: Nodes) -> None:
+    """Identity and name are all that a node is told besides; whoever is not listed is not let in, invite or not."""
+    names = ("a", "b", "c", "coordinator")
+    identities = {name: Identity.create() for name in names}
+    ports = dict(zip(names, free_ports(4), strict=True))
+    text = '[cluster]\nname = "friends"\n\n'
+    for name, identity in identities.items():
+        identity.save(nodes.folder / f"{name}.identity")
+        text += (
+            '[coordinator]\nurl = "http://127.0.0.1:1"\n'
+            if name == "coordinator"
+            else f'[[peer]]\noperator = "house {name}"\n'
+        )
+        text += f'name = "{name}"\npeer_id = "{identity.peer_id}"\naddress = "/ip4/127.0.0.1/tcp/{ports[name]}"\n\n'
+    path = nodes.folder / "cluster.toml"
+    path.write_text(text)
+    for name in names:
+        nodes.start(name, "--cluster-file", str(path), module="coordinator" if name == "coordinator" else "peer")
+    nodes.await_ready(*names)
+    assert nodes.ready["b"]["multiaddrs"] == [
+        str(Address.parse(f"/ip4/127.0.0.1/tcp/{ports['b']}").of(identities["b"].peer_id))
+    ]
+    run(nodes.session(), 2)
+    stranger = ["--operator", "house a", "--listen", LOCAL, "--join", nodes.ready["b"]["multiaddrs"][0]]
+    nodes.start("x", *stranger, invite=closed_invite("friends").text)
+    assert "is not in the list of members" in nodes.error("x")["message"]
+    nodes.start("y", "--cluster-file", str(path))
+    assert "does not list this node's identity" in nodes.error("y")["message"]
+
+
+def test_a_stopped_peer_costs_the_time_given_and_a_killed_one_none(nodes: Nodes) -> None:
+    nodes.start("a", "--listen", LOCAL, "--operator", "a", "--cluster-name", "friends")
+    nodes.await_ready("a")
+    invite = Invite.load(nodes.folder / "a.identity.cluster")
+    assert invite is not None
+    address, peer_id = nodes.ready["a"]["multiaddrs"][0], nodes.ready["a"]["peer_id"]
+    mesh = P2pMesh(Identity.create(), invite, P2pSettings("asker", "asker", (LOCAL,), join=(address,)))
+    try:
+        mesh.start()
+        mesh.join()
+        assert mesh.request(peer_id, STATUS, b"")
+        nodes.processes["a"].send_signal(signal.SIGSTOP)
+        for _ in range(3):
+            started = time.monotonic()
+            with pytest.raises(NetworkError, match="within 1 s"):
+                mesh.request(peer_id, STATUS, b"", timeout=1.0)
+            assert 0.9 < time.monotonic() - started < 4.0
+        nodes.processes["a"].send_signal(signal.SIGCONT)
+        assert mesh.request(peer_id, STATUS, b"", timeout=15.0)
+        nodes.processes["a"].kill()
+        nodes.processes["a"].wait()
+        started = time.monotonic()
+        with pytest.raises(NetworkError, match="cannot reach"):
+            mesh.request(peer_id, STATUS, b"", timeout=10.0)
+        assert time.monotonic() - started < 5.0
+        nodes.start("a", "--listen", Address.parse(address).place, "--operator", "a")
+        nodes.await_ready("a")
+        assert mesh.request(peer_id, STATUS, b"", timeout=15.0)
+    finally:
+        mesh.close()

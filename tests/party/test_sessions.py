@@ -75,7 +75,7 @@ def test_several_sessions_at_once(cluster: EchoCluster) -> None:
 
 
 def test_more_sessions_than_a_peer_takes_are_refused(cluster: EchoCluster) -> None:
-    sessions = [cluster.session() for _ in range(8)]
+    sessions = [cluster.session() for _ in range(16)]
     try:
         with pytest.raises(RefusedError, match="busy"):
             cluster.session()

@@ -11,12 +11,8 @@ from tacit.party.zap import Doorkeeper
 from tacit.transport import Circle, CurveKeys, Ends, Link, LinkSettings, ZmqLink, memory_pair, new_context
 
 SESSION = bytes(range(16))
-ENDS = Ends(SESSION, 0, "id-a", 1, "id-b", "Bob", "0" * 64)
+ENDS = Ends(SESSION, ("id-a", "id-b", "id-dealer", "client key"), 0, 1, "Bob", "0" * 64)
 SETTINGS = LinkSettings(timeout=5, opening_timeout=5, window=1 << 20, max_body=1 << 26)
-
-
-def mirrored(ends: Ends, name: str) -> Ends:
-    return Ends(ends.session, ends.remote_role, ends.remote_id, ends.own_role, ends.own_id, name, ends.manifest_hash)
 
 
 @dataclass
@@ -68,7 +64,7 @@ def sockets(alice: Ends = ENDS, bob: Ends | None = None, settings: LinkSettings 
         doorkeeper.admit("door", keys[1].public)
         first = ZmqLink.bind(here, "127.0.0.1", "door", keys[0], alice, circles[0], settings)
         second = ZmqLink.dial(
-            there, first.endpoint, keys[0].public, keys[1], bob or mirrored(alice, "Alice"), circles[1], settings
+            there, first.endpoint, keys[0].public, keys[1], bob or alice.mirrored("Alice"), circles[1], settings
         )
         yield Pair(first, second, circles, keys[0].public)
         for circle in circles:

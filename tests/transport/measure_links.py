@@ -16,6 +16,7 @@ from tacit.party.zap import Doorkeeper
 from tacit.transport import Circle, CurveKeys, Ends, Link, LinkSettings, ZmqLink, new_context
 
 SESSION = bytes(16)
+PARTIES = ("a", "b", "dealer", "client")
 MIB = 1 << 20
 STREAM = 40
 
@@ -34,7 +35,7 @@ def other_side(inbox: mp.Queue[tuple[str, str]], outbox: mp.Queue[str]) -> None:
     keys, context, circle = CurveKeys.fresh(), new_context(), Circle()
     outbox.put(keys.public)
     endpoint, server_key = inbox.get()
-    ends = Ends(SESSION, 1, "b", 0, "a", "a", "")
+    ends = Ends(SESSION, PARTIES, 1, 0, "a", "")
     link = ZmqLink.dial(context, endpoint, server_key, keys, ends, circle, LinkSettings())
     link.open()
     for size, count in ((64, 3000), (MIB, 300)):
@@ -68,7 +69,7 @@ def main() -> None:
     keys, context, circle = CurveKeys.fresh(), new_context(), Circle()
     with Doorkeeper(context) as doorkeeper:
         doorkeeper.admit("measure", back.get())
-        ends = Ends(SESSION, 0, "a", 1, "b", "b", "")
+        ends = Ends(SESSION, PARTIES, 0, 1, "b", "")
         link = ZmqLink.bind(context, "127.0.0.1", "measure", keys, ends, circle, LinkSettings())
         to.put((link.endpoint, keys.public))
         link.open()

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager
 import msgpack
 import numpy as np
 import pytest
-from link_pairs import ENDS, SESSION, SETTINGS, Pair, altered, both, memory, mirrored, sockets
+from link_pairs import ENDS, SESSION, SETTINGS, Pair, altered, both, memory, sockets
 from tacit.errors import NetworkError, PeerError, PeerLost, RefusedError
-from tacit.frames import MAX_HEADER, PART
+from tacit.frames import MAX_HEADER, PART, VERSION
 from tacit.transport import Circle, Link, LinkSettings, memory_pair
 
 Maker = Callable[..., AbstractContextManager[Pair]]
@@ -97,14 +97,16 @@ def test_a_seed_needs_an_open_link(make: Maker) -> None:
     [
         {"session": b"x" * 16},
         {"manifest_hash": "1" * 64},
-        {"own_id": "somebody else"},
-        {"remote_id": "somebody else"},
+        {"parties": ("somebody else", *ENDS.parties[1:])},
+        {"parties": (ENDS.parties[0], "somebody else", *ENDS.parties[2:])},
+        {"parties": (*ENDS.parties[:2], "another dealer", ENDS.parties[3])},
+        {"parties": (*ENDS.parties[:3], "another client")},
         {"own_role": 2},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=str,
 )
 def test_both_ends_must_agree_about_everything(make: Maker, change: dict[str, object]) -> None:
-    with make(bob=altered(mirrored(ENDS, "Alice"), **change)) as found:
+    with make(bob=altered(ENDS.mirrored("Alice"), **change)) as found:
         results = both(found.alice.open, found.bob.open)
     assert any(isinstance(result, PeerError) for result in results), results
     assert all(isinstance(result, PeerError | PeerLost | NetworkError) for result in results), results
@@ -169,11 +171,11 @@ def test_a_good_frame_passes_the_same_way(pair: Pair) -> None:
 
 
 HELLOS = {
-    "version": [2, SESSION, ENDS.transcript(), b"n" * 32],
-    "session": [1, b"z" * 16, ENDS.transcript(), b"n" * 32],
-    "transcript": [1, SESSION, b"t" * 32, b"n" * 32],
-    "short nonce": [1, SESSION, ENDS.transcript(), b"n" * 31],
-    "no nonce": [1, SESSION, ENDS.transcript()],
+    "version": [VERSION + 1, SESSION, ENDS.transcript(), b"n" * 32],
+    "session": [VERSION, b"z" * 16, ENDS.transcript(), b"n" * 32],
+    "transcript": [VERSION, SESSION, b"t" * 32, b"n" * 32],
+    "short nonce": [VERSION, SESSION, ENDS.transcript(), b"n" * 31],
+    "no nonce": [VERSION, SESSION, ENDS.transcript()],
     "text": "hello",
 }
 

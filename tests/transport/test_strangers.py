@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import zmq
-from link_pairs import ENDS, SETTINGS, Pair, both, mirrored, sockets
+from link_pairs import ENDS, SETTINGS, Pair, both, sockets
 from tacit.errors import NetworkError, PeerLost
 from tacit.party.zap import Doorkeeper
 from tacit.transport import Circle, CurveKeys, LinkSettings, ZmqLink, new_context
@@ -100,10 +100,10 @@ def test_a_key_admitted_elsewhere_is_a_stranger_here(context: zmq.Context[zmq.So
         doorkeeper.admit("this session", theirs.public)
         doorkeeper.admit("another session", other.public)
         link = ZmqLink.bind(context, "127.0.0.1", "this session", mine, ENDS, Circle(), QUICK)
-        foreign = ZmqLink.dial(context, link.endpoint, mine.public, other, mirrored(ENDS, "Alice"), Circle(), QUICK)
+        foreign = ZmqLink.dial(context, link.endpoint, mine.public, other, ENDS.mirrored("Alice"), Circle(), QUICK)
         with pytest.raises(PeerLost, match="refused our key"):
             foreign.open()
-        right = ZmqLink.dial(context, link.endpoint, mine.public, theirs, mirrored(ENDS, "Alice"), Circle(), QUICK)
+        right = ZmqLink.dial(context, link.endpoint, mine.public, theirs, ENDS.mirrored("Alice"), Circle(), QUICK)
         assert both(link.open, right.open) == [None, None]
         for one in (link, foreign, right):
             one.close()
@@ -115,7 +115,7 @@ def test_nobody_is_admitted_once_the_door_is_shut(context: zmq.Context[zmq.Socke
         doorkeeper.admit("door", theirs.public)
         link = ZmqLink.bind(context, "127.0.0.1", "door", mine, ENDS, Circle(), QUICK)
         doorkeeper.forget("door")
-        late = ZmqLink.dial(context, link.endpoint, mine.public, theirs, mirrored(ENDS, "Alice"), Circle(), QUICK)
+        late = ZmqLink.dial(context, link.endpoint, mine.public, theirs, ENDS.mirrored("Alice"), Circle(), QUICK)
         with pytest.raises(PeerLost, match="refused our key"):
             late.open()
         link.close()
@@ -127,7 +127,7 @@ def test_a_binder_with_another_key_is_not_talked_to(pair: Pair, context: zmq.Con
     assert isinstance(pair.alice, ZmqLink)
     expected = CurveKeys.fresh().public
     link = ZmqLink.dial(
-        context, pair.alice.endpoint, expected, CurveKeys.fresh(), mirrored(ENDS, "Alice"), Circle(), QUICK
+        context, pair.alice.endpoint, expected, CurveKeys.fresh(), ENDS.mirrored("Alice"), Circle(), QUICK
     )
     with pytest.raises((PeerLost, NetworkError), match="Alice"):
         link.open()
@@ -160,7 +160,7 @@ def test_keys_are_not_shown() -> None:
 def test_without_a_doorkeeper_nobody_gets_in(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     mine, theirs = CurveKeys.fresh(), CurveKeys.fresh()
     link = ZmqLink.bind(context, "127.0.0.1", "door", mine, ENDS, Circle(), QUICK)
-    anyone = ZmqLink.dial(context, link.endpoint, mine.public, theirs, mirrored(ENDS, "Alice"), Circle(), QUICK)
+    anyone = ZmqLink.dial(context, link.endpoint, mine.public, theirs, ENDS.mirrored("Alice"), Circle(), QUICK)
     with pytest.raises((PeerLost, NetworkError)):
         anyone.open(0.5)
     link.close()
@@ -172,7 +172,7 @@ def test_a_doorkeeper_that_left_lets_nobody_in(context: zmq.Context[zmq.Socket[b
     with Doorkeeper(context) as doorkeeper:
         doorkeeper.admit("door", theirs.public)
         link = ZmqLink.bind(context, "127.0.0.1", "door", mine, ENDS, Circle(), QUICK)
-    late = ZmqLink.dial(context, link.endpoint, mine.public, theirs, mirrored(ENDS, "Alice"), Circle(), QUICK)
+    late = ZmqLink.dial(context, link.endpoint, mine.public, theirs, ENDS.mirrored("Alice"), Circle(), QUICK)
     with pytest.raises((PeerLost, NetworkError)):
         late.open(0.5)
     link.close()

@@ -122,7 +122,7 @@ SESSION = bytes(16)
 
 def pair(a: int, b: int, circles: Sequence[Circle], session: bytes = SESSION) -> tuple[Link, Link]:
     """A link between roles a and b, not opened: seeds come from the test."""
-    ends = Ends(session, a, f"id-{a}", b, f"id-{b}", "", "manifest")
+    ends = Ends(session, ("id-0", "id-1", "id-2", "client"), a, b, "", "manifest")
     names = (f"peer-{a}", f"peer-{b}")
     return memory_pair(ends, (circles[a], circles[b]), LinkSettings(timeout=60), names)
 
