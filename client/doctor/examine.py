@@ -12,7 +12,7 @@ from . import cluster as peers
 from .coordinator import visit
 from .finding import Finding, fail, ok, skipped, warn
 
-CONFIG, CLUSTER, PINNED = "configuration", "cluster", "pinned peers"
+CONFIG, NODE, CLUSTER, PINNED = "configuration", "node", "cluster", "pinned peers"
 
 
 def examine_client(meant: str | None, model: str | None) -> list[Finding]:
@@ -20,7 +20,7 @@ def examine_client(meant: str | None, model: str | None) -> list[Finding]:
     found, config = _config()
     if config is None:
         return [found, skipped(CLUSTER, "the configuration cannot be read")]
-    findings = [found]
+    findings = [found, *_node()]
     try:
         reference = need(meant, config)
         where = reference.where
@@ -48,6 +48,16 @@ def _config() -> tuple[Finding, Config | None]:
         advice = f"correct {path} (docs/configuration.md lists what may stand there) or the variable that is named"
         return fail(CONFIG, "configuration", str(error), advice), None
     return ok(CONFIG, str(path) if path.exists() else f"there is no {path}: all settings are at their defaults"), config
+
+
+def _node() -> list[Finding]:
+    """A word to whoever has a peer on this machine: its side is examined apart."""
+    from ...party.p2p.start import default_path
+
+    path = default_path("peer")
+    if not path.exists():
+        return []
+    return [skipped(NODE, f"{path} is the identity of a peer; `tacit doctor --node` examines its side")]
 
 
 def _followed(found: Finding, pinned: Pinned, where: str) -> Finding:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from ...address import Address
 from ...errors import ConfigError, TacitError, UsageError
 from ...members import Roster
-from .finding import Finding, fail, ok, skipped, warn
+from ..nodes import with_configured
+from .finding import Finding, fail, failed, ok, skipped, warn
 from .inbound import INBOUND
 from .node import (
     IDENTITY,
@@ -38,12 +39,12 @@ SETTINGS, MEMBERSHIP = "settings", "membership"
 
 
 def examine_node(arguments: Sequence[str]) -> list[Finding]:
-    """`arguments`: those of `tacit peer`. Raises SystemExit for ones that it does not have."""
+    """`arguments`: those of `tacit peer`; what is set elsewhere counts as well. Raises SystemExit for ones that it lacks."""
     from ...party.server import arguments as parser
     from ...party.start import check_options, port_range
 
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(with_configured(arguments))
         check_options(options)
         links = port_range(options.link_ports)
     except ConfigError as error:
@@ -110,8 +111,6 @@ def _of_roster(options: argparse.Namespace, links: tuple[int, int] | None) -> li
 
 def _of_mesh(options: argparse.Namespace, links: tuple[int, int] | None) -> list[Finding]:
     findings = [check_libp2p()]
-    if findings[0].advice:
-        return [*findings, skipped(INBOUND, "without libp2p there is no mesh to ask")]
     from ...party.p2p.start import default_path, resolve
 
     path: Path = options.identity or default_path("peer")
@@ -124,6 +123,8 @@ def _of_mesh(options: argparse.Namespace, links: tuple[int, int] | None) -> list
     findings.append(found)
     if identity is None:
         return findings
+    if failed(findings):
+        return [*findings, skipped(INBOUND, "without libp2p there is no mesh to ask")]
     try:
         node = resolve(options, "peer")
     except TacitError as error:
@@ -132,6 +133,11 @@ def _of_mesh(options: argparse.Namespace, links: tuple[int, int] | None) -> list
             fail(SETTINGS, "settings", str(error), "correct the options; `tacit peer --help` lists them"),
         ]
     found, free = check_port(node.listen.host, node.listen.port)
+    if node.founded:
+        alone = warn(
+            MEMBERSHIP, "alone", "no cluster is named: this node would found one", "to join one: --join and --invite"
+        )
+        return [*findings, found, alone]
     tried, _ = check_others([other for text in node.join if (other := _given(text)) is not None])
     findings += [found, tried]
     if not free:

@@ -47,6 +47,7 @@ MAX_STREAMS = 64  # that one peer may have open towards us
 MAX_WAITING = 256  # questions of one protocol that wait for a thread
 STAGGER_SECONDS = 0.2  # between the addresses of a peer that are tried at once
 PATIENCE_SECONDS = 0.8  # a connection that stays silent longer is not used again
+STRANGER_SECONDS = 10.0  # that somebody who is no member may stay connected
 RETIRE_SECONDS = 10.0  # what is under way on such a connection may go on for this long
 
 in_thread: Any = trio.to_thread.run_sync
@@ -112,6 +113,7 @@ class Engine:
         if self._welcoming:
             return
         self._welcoming = True
+        assert_running(self._token).run_sync_soon(self._watch, door)
         serve_rendezvous(self._host, lambda found: door(_peer_id(found)))
 
     def _submit(
@@ -168,6 +170,22 @@ class Engine:
                 self._settle(answer, NetworkError("this mesh is closed"))
             for one in (*listeners, *self._wires):
                 one.socket.close()
+
+    def _watch(self, door: Door) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._show_out, door)
+
+    async def _show_out(self, door: Door) -> None:
+        """Close the connections of those who had time for a hello and are no members: places are for members."""
+        since: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+        while True:
+            await trio.sleep(STRANGER_SECONDS / 4)
+            for connection in self._host.get_network().get_connections():
+                if door(_peer_id(connection.muxed_conn.peer_id)) is None:
+                    since.pop(connection, None)
+                elif trio.current_time() - since.setdefault(connection, trio.current_time()) > STRANGER_SECONDS:
+                    with suppress(Exception):
+                        await connection.close()
 
     async def _hang_up(self) -> None:
         with trio.move_on_after(0.3):

@@ -184,11 +184,16 @@ class P2pMesh(Mesh):
             raise NetworkError(f"{self._table.name_of(peer_id)}: no time is left to ask it")
         return self._host.ask(peer_id, addresses + more, protocol, question, timeout)
 
-    def _door(self, sender: str) -> TacitError | None:
+    def _outside(self, sender: str) -> TacitError | None:
         if self._table.record(sender) is not None:
             return None
-        log.info("refused a question of %s, which is no member", self._table.name_of(sender))
         return IdentityError(self._table.name_of(self._own_id), STRANGER)
+
+    def _door(self, sender: str) -> TacitError | None:
+        refusal = self._outside(sender)
+        if refusal is not None:
+            log.info("refused a question of %s, which is no member", self._table.name_of(sender))
+        return refusal
 
     # Hello -----------------------------------------------------------------------------------------------------------
 
@@ -341,7 +346,7 @@ class P2pMesh(Mesh):
             )
             self._own_record = record.signed(self._identity, self._invite)
         self._table.set_own(self._own_record)
-        self._host.welcome(self.addresses, self._door)
+        self._host.welcome(self.addresses, self._outside)
 
 
 def reachable(listening: tuple[str, ...], advertise: str) -> list[str]:

@@ -117,6 +117,21 @@ def test_doctor_reads_the_configuration(tacit, tmp_path):
     assert "tacit up" in done.stdout
 
 
+def test_doctor_knows_of_a_peer_on_this_machine(tacit, cluster, tmp_path, monkeypatch):
+    path = tmp_path / "peer.identity"
+    monkeypatch.setenv("TACIT_IDENTITY", str(path))
+    assert "doctor --node" not in tacit("doctor", "--cluster", str(cluster.path)).stdout
+    Identity.create().save(path)
+    assert "doctor --node" in tacit("doctor", "--cluster", str(cluster.path)).stdout
+    path.chmod(0o644)
+    done = tacit("doctor", "--node", "--json")  # which identity is meant is a setting as well
+    assert done.returncode == 1
+    (failure,) = [
+        one for one in json.loads(done.stdout)["findings"] if one["verdict"] == "fail" and one["check"] == "identity"
+    ]
+    assert failure["advice"] == f"chmod 600 {path}"
+
+
 def test_rotation(tacit, tmp_path):
     path = tmp_path / "peer.identity"
     old = json.loads(tacit("identity", "new", str(path)).stdout)

@@ -328,10 +328,18 @@ def test_a_missing_operator_or_identity(mesh, tmp_path):
     assert not (tmp_path / "peer.identity").exists()
 
 
-def test_without_libp2p(monkeypatch):
+def test_a_node_that_would_found_a_cluster(mesh, tmp_path):
+    _, options = mesh
+    findings = examine_node(options[: options.index("--join")])
+    assert (findings[-1].check, findings[-1].cause) == (MEMBERSHIP, "alone")
+    assert [path.name for path in tmp_path.iterdir()] == ["peer.identity"]  # nothing was founded
+
+
+def test_without_libp2p(monkeypatch, tmp_path):
+    Identity.create().save(tmp_path / "peer.identity")
     monkeypatch.setitem(sys.modules, "libp2p", None)
-    findings = examine_node(["--operator", "Alice"])
+    findings = examine_node(["--operator", "Alice", "--identity", str(tmp_path / "peer.identity")])
     assert findings[0].cause == "package"
     assert "[mesh]" in findings[0].advice
     assert json.dumps([one.to_json() for one in findings])
-    assert inbound.INBOUND in findings[1].check
+    assert [one.check for one in findings] == [node.LIBP2P, IDENTITY, inbound.INBOUND]

@@ -565,3 +565,20 @@ def test_the_rendezvous_of_a_member_tells_members_where_others_are(meshes: P2pMe
             stranger.meet(target, places, meshes.invite.namespace, 2)
     finally:
         stranger.close()
+
+
+def test_a_stranger_does_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members stay connected; whoever said no hello in time is shown out."""
+    monkeypatch.setattr("tacit.party.p2p.engine.STRANGER_SECONDS", 0.4)
+    meshes, stranger = P2pMeshes(("peer-0", "peer-1")), host_of(Identity.create())
+    try:
+        target: Any = meshes.meshes["peer-0"]
+        asked(meshes)
+        with pytest.raises(IdentityError):
+            stranger.ask(target.table._own_id, [place(meshes, "peer-0").place], STATUS, b"", 5)
+        assert stranger.connected() == (target.table._own_id,)
+        eventually(lambda: stranger.connected() == ())
+        assert meshes.identities["peer-1"].peer_id in target._host.connected()
+    finally:
+        stranger.close()
+        meshes.close()
