@@ -18,6 +18,7 @@ from ..succession import Chain, is_chain
 from ..wire import SessionReply, SessionRequest
 
 _SMALL = 1 << 20
+_LISTS = 8 << 20  # what a cluster of thousands tells of its peers
 _TOKENIZER = 64 << 20  # the largest published tokenizer.json files are about 20 MB
 
 
@@ -97,7 +98,7 @@ class Directory:
 
     def _json(self, method: str, path: str) -> object:
         try:
-            return parse_json(self._bytes(method, path, _SMALL))
+            return parse_json(self._bytes(method, path, _LISTS), _LISTS)
         except ValueError as error:
             raise PeerError(self.name, f"sent no JSON for {path}: {error}") from None
 

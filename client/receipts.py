@@ -102,9 +102,15 @@ class Book:
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(file, 1):
-                    yield Kept.from_bytes(line, f"{self.path}, line {number}")
+                    yield self._kept(line, number)
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    def _kept(self, line: bytes, number: int) -> Kept:
+        try:
+            return Kept.from_bytes(line, f"{self.path}, line {number}")
+        except PeerError as error:
+            raise PeerError(error.peer, f"{error.reason}; if an earlier version wrote it, move the file away") from None
 
     def _unwritable(self, error: OSError) -> ConfigError:
         return ConfigError(

@@ -49,8 +49,8 @@ def check_quotes(request: SessionRequest, reply: SessionReply, seats: Seats, pin
             raise IdentityError(coordinator, f"shows another quote of {name} than the one it took its seat for")
         quote = read_quote(signed, seat.peer_id, name)
         if not quote.valid(now):
-            when = f"{quote.expires - now:+.0f} s" if now > quote.expires else f"from {quote.made - now:+.0f} s on"
-            raise PeerError(name, f"quoted a price that does not hold now ({when} by this machine's clock)")
+            when = f"ran out {now - quote.expires:.0f} s ago" if now > quote.expires else "is not made yet"
+            raise PeerError(name, f"its quote {when} by this machine's clock; tacit doctor tells whose clock is wrong")
         found.append(quote)
     price = committee_price((found[0], found[1], found[2]))
     if price is None:

@@ -83,7 +83,7 @@ def make_app(
 
     @app.get("/v1/status")
     def status() -> dict[str, Any]:
-        return describe(members, registry, sessions, started)
+        return describe(members, registry, started)
 
     @app.get("/v1/models")
     def models() -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import Counter
 from typing import Any
@@ -10,14 +11,14 @@ from .. import __version__
 from ..members import Member, Members
 from ..quotes import Quote, decimal
 from .registry import Live, Registry
-from .sessions import Sessions
 from .store import History
 
 ROLES = ("compute 0", "compute 1", "dealer")
 RECENT = 50  # sessions
+MAX_WAYS = 20_000  # round trips in a status; of more, each peer's nearest (a matrix of 141 peers is whole)
 
 
-def describe(members: Members, registry: Registry, sessions: Sessions, started: float) -> dict[str, Any]:
+def describe(members: Members, registry: Registry, started: float) -> dict[str, Any]:
     """The status as JSON: who is there and how far from each other, what is served, which sessions were seated lately.
 
     Times are seconds, round trips microseconds, prices decimal text for a million tokens.
@@ -28,9 +29,11 @@ def describe(members: Members, registry: Registry, sessions: Sessions, started: 
     roles = Counter((name, role) for seating in recent for role, name in zip(ROLES, seating.peers, strict=True))
     history = registry.store.history()
     peers = []
+    nearest = max(4, MAX_WAYS // max(1, len(live)))
     for member in members.members:
         peer_id = member.peer_id
         one = _one(member, live.get(peer_id), registry.silence(peer_id))
+        one["round_trips_us"] = _nearest(one["round_trips_us"], nearest)
         one["roles"] = {role: roles[member.display, role] for role in ROLES}
         one["history"] = _history(history.get(peer_id, History()), now)
         one["seen_seconds_ago"] = 0.0 if peer_id in live else None
@@ -112,6 +115,12 @@ def _one(member: Member, found: Live | None, silence: str) -> dict[str, Any]:
         "models": [offer.name for offer in status.models],
         "round_trips_us": dict(status.round_trips),
     }
+
+
+def _nearest(trips: dict[str, int], most: int) -> dict[str, int]:
+    if len(trips) <= most:
+        return trips
+    return dict(heapq.nsmallest(most, trips.items(), key=lambda item: item[1]))
 
 
 def _price(quote: Quote) -> dict[str, str]:

@@ -80,6 +80,7 @@ class Registry:
         self._due: dict[str, float] = {}  # peer id -> when to ask it; infinite while it is being asked
         self._asked: dict[str, float] = {}  # peer id -> when it was asked the last time
         self._silences: dict[str, int] = {}  # peer id -> questions in a row that it did not answer
+        self._heard_of: dict[str, float] = {}  # peer id -> when it answered, or was given up, the last time
         self._kept: dict[str, float] = {}  # peer id -> when its status was last put into the store
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
@@ -227,15 +228,20 @@ class Registry:
             log.warning("%s", problem)
         raise problem
 
+    @property
+    def may_have_changed(self) -> bool:
+        """Whether to ask anew could find more room: a session may have ended, somebody busy may answer again."""
+        live = self.live()
+        return len(live) < len(self.members.members) or any(one.free <= 0 for one in live)
+
     def refresh(self) -> None:
-        """Wait for a new answer of every live member: sessions may have ended since its last one."""
+        """Wait until every member was asked anew."""
         started = time.monotonic()
         with self._answered:
-            asked = list(self._live)
-            for peer_id in asked:
+            for peer_id in self._due:
                 self._hasten(peer_id)
             self._answered.wait_for(
-                lambda: all(peer_id not in self._live or self._live[peer_id].seen > started for peer_id in asked),
+                lambda: all(self._heard_of.get(peer_id, 0.0) > started for peer_id in self._due),
                 timeout=SOONEST + self._patience,
             )
 
@@ -255,7 +261,8 @@ class Registry:
         now = time.monotonic()
         with self._lock:
             for peer_id in self._due.keys() - there:
-                for table in (self._due, self._asked, self._kept, self._promises, self._silences):
+                tables = (self._due, self._asked, self._heard_of, self._kept, self._promises, self._silences)
+                for table in tables:
                     table.pop(peer_id, None)
                 if (gone := self._live.pop(peer_id, None)) is not None:
                     log.info("%s left the cluster", gone.member.display)
@@ -292,7 +299,8 @@ class Registry:
         finally:
             with self._answered:
                 if peer_id in self._due:  # else it left meanwhile
-                    self._due[peer_id] = time.monotonic() + pause
+                    self._heard_of[peer_id] = time.monotonic()
+                    self._due[peer_id] = self._heard_of[peer_id] + pause
                 self._answered.notify_all()
 
     def _heard(self, member: Member, status: PeerStatus, started: float) -> None:

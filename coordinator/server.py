@@ -83,7 +83,11 @@ def client_hints(started: Started, url: str) -> tuple[str, ...]:
     """What a client types. Of a roster's coordinator nothing: its clients hold the cluster.json."""
     if not started.hints:
         return ()
-    return (f"a client asks by typing: tacit ask --cluster {url} 'Once upon a time'",)
+    return (
+        "a client first pins the peers, by the ids that their operators tell it, then asks:",
+        f"tacit peers pin PEER_ID --operator NAME --cluster {url}",
+        f"tacit ask 'Once upon a time' --cluster {url}",
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -81,7 +81,7 @@ class Sessions:
         except RefusedError:
             if failed:  # say what is wrong with them rather than that they are missing
                 raise next(reversed(failed.values())) from None
-            if not any(live.free <= 0 for live in self._registry.holders(offer)):
+            if not self._registry.may_have_changed:
                 raise
         self._registry.refresh()
         return self._drawn(request, offer, failed)

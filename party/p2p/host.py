@@ -103,13 +103,6 @@ class Host:
         self._running().meet(answer, peer_id, tuple(addresses), namespace, timeout)
         return _result(answer, timeout)
 
-    def _running(self) -> Engine:
-        with self._lock:
-            engine = None if self._closed else self._engine
-        if engine is None:
-            raise NetworkError("this mesh is closed" if self._closed else "the mesh is starting again")
-        return engine
-
     def connected(self) -> tuple[str, ...]:
         """Ids of the peers there is a connection to."""
         engine = self._engine
@@ -130,14 +123,20 @@ class Host:
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
+    def _running(self) -> Engine:
+        with self._lock:
+            engine = None if self._closed else self._engine
+        if engine is None:
+            raise NetworkError("this mesh is closed" if self._closed else "the mesh is starting again")
+        return engine
+
     def _run(self) -> None:
         import trio
 
         from .engine import Engine
 
-        seed, listen, name_of = self._settings
         while not self._closed:
-            engine = Engine(seed, listen, name_of)
+            engine = Engine(*self._settings)
             for protocol, served in self._served.items():
                 engine.serve(protocol, *served)
             try:

@@ -115,7 +115,7 @@ def test_the_json_object_has_exactly_the_promised_keys():
     found = generation(Committee(VOCAB), [1], max_new_tokens=2).complete().to_dict()
     keys = ["text", "token_ids", "model", "protocol", "usage", "timings", "traffic", "layers"]
     assert list(found) == keys
-    assert list(found["usage"]) == ["prompt_tokens", "completion_tokens"]
+    assert list(found["usage"]) == ["prompt_tokens", "completion_tokens", "currency", "price_per_million", "cost"]
     assert list(found["timings"]) == ["first_token_ms", "per_token_ms", "offline_ms_per_token"]
     assert list(found["traffic"]) == ["rounds_per_token", "online_bytes_per_token", "offline_bytes_per_token"]
 

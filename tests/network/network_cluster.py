@@ -56,14 +56,15 @@ class NetworkCluster:
         found = self.desk.call(lambda: httpx2.get(url, timeout=5, trust_env=False))
         return dict(found.raise_for_status().json())
 
-    def await_whole(self, seconds: float = START_SECONDS, idle: bool = True) -> None:
-        """Until the coordinator sees all peers, idle ones. Raises TimeoutError with what it saw instead."""
+    def await_whole(self, seconds: float = START_SECONDS, idle: bool = True, without: str = "") -> None:
+        """Until the coordinator sees all peers (but one), idle ones. Raises TimeoutError with what it saw instead."""
         deadline = time.monotonic() + seconds
         seen: object = None
         while time.monotonic() < deadline:
             try:
                 seen = self.status()["peers"]
-                whole = len(seen) == len(PEERS) and all(peer["live"] for peer in seen)
+                live = {peer["name"] for peer in seen if peer["live"]}
+                whole = live == set(PEERS) - {without}
                 if whole and not (idle and any(peer["sessions"] for peer in seen)):
                     return
             except httpx2.HTTPError as error:

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from faults import Fault, Question, Trial, Trials, WrongOutcome
@@ -111,7 +111,7 @@ def soak(cluster: NetworkCluster, seed: int, runs: int, say: Callable[[str], Non
         trials.undisturbed(next(asked))
         cluster.await_whole()
         found.look(cluster)
-    found.mid_session = _mid_session(cluster, next(asked))
+    found.mid_session = _mid_session(cluster, next(questions(chance, 90, 90)))
     return found
 
 
@@ -151,6 +151,7 @@ def main() -> int:
     options.add_argument("--runs", type=int, default=50)
     options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options.add_argument("--roster", action="store_true", help="over a cluster.json, not over libp2p")
+    options.add_argument("--save", type=Path, help="every look at every process, as JSON")
     asked = options.parse_args()
     if reason := why_not():
         print(f"cannot: {reason}", file=sys.stderr)
@@ -159,6 +160,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, Lab(Path(folder)) as lab:
         form = RosterForm if asked.roster else best_form()
         found = soak(NetworkCluster(lab, form), asked.seed, asked.runs, lambda line: print(line, flush=True))
+    if asked.save is not None:
+        looks = {f"{one.name} {pid}": [asdict(held) for held in one.held] for pid, one in found.processes.items()}
+        asked.save.write_text(json.dumps(looks), encoding="utf-8")
     print(report(found))
     wrong = [*found.grown(), *(f"leaked: {command}" for command in lab.leaked), *own_namespaces()]
     print("\n".join(wrong) or "no wrong token, no hang, no leaked process, no growth")

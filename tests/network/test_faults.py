@@ -13,9 +13,9 @@ import sys
 
 import pytest
 from faults import Fault, Trials, WrongOutcome
-from forms import best_form
+from forms import RosterForm, best_form
 from lab import Lab, own_namespaces, why_not
-from network_cluster import NetworkCluster
+from network_cluster import PEERS, NetworkCluster
 from soak import CASES, KILLABLE, questions, report, soak
 
 pytestmark = [
@@ -56,6 +56,20 @@ def test_a_fault_ends_as_documented(cluster, fault):
         Trials(cluster, chance, KILLABLE).undergo(fault, next(questions(chance, 24, 24)))
     except WrongOutcome as error:
         pytest.fail(f"seed {seed}: {error}\n{cluster.logs()}")
+
+
+def test_nobody_needs_the_node_that_everybody_joined_by(cluster):
+    """The founder is gone for good, and the coordinator is started anew: the others find each other all the same."""
+    if isinstance(cluster.form, RosterForm):
+        pytest.skip("over a cluster.json nobody has to be found")
+    founder = PEERS[0]
+    cluster.servers[founder].kill()
+    cluster.servers[cluster.hub.name].kill()
+    cluster.start(cluster.hub.name).event(60)
+    cluster.await_whole(without=founder)
+    Trials(cluster, random.Random(0), KILLABLE).undisturbed(next(questions(random.Random(0), 24, 24)))
+    cluster.start(founder).event(60)
+    cluster.await_whole()
 
 
 @pytest.mark.skipif("TACIT_ALL" not in os.environ, reason="minutes; set TACIT_ALL=1")

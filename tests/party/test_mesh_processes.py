@@ -149,7 +149,7 @@ def test_three_peers_and_a_coordinator_with_one_address(nodes: Nodes) -> None:
     endpoints = {statement.endpoint for statement in session.statements if statement.endpoint}
     assert all(first <= int(endpoint.rpartition(":")[2]) <= last for endpoint in endpoints)
     run(session, 3)
-    assert "tacit ask --cluster http://127.0.0.1:" in nodes.log("coordinator")
+    assert f"--cluster {nodes.ready['coordinator']['url']}" in nodes.log("coordinator")
 
     # The node that everybody joined by ends for good: the rest goes on, and a fourth peer joins by another one.
     nodes.processes["a"].kill()

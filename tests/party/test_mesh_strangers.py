@@ -582,3 +582,29 @@ def test_a_stranger_does_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch) 
     finally:
         stranger.close()
         meshes.close()
+
+
+def test_a_host_that_falls_comes_back_at_its_address() -> None:
+    """Whatever libp2p does to itself: the mesh is there again by itself, and others find it where it was."""
+    peer, asker = host_of(Identity.create(), ("/ip4/127.0.0.1/tcp/0",)), host_of(Identity.create())
+    peer.serve("here", lambda sender, question: b"yes")
+    engine: Any = peer._engine
+    peer_id, places = engine._own_id, peer.addresses
+
+    async def fall() -> None:
+        raise RuntimeError("as libp2p might")
+
+    def answers() -> bool:
+        try:
+            return asker.ask(peer_id, places, "here", b"", 2) == b"yes"
+        except NetworkError:
+            return False
+
+    try:
+        assert answers()
+        engine._token.run_sync_soon(engine._nursery.start_soon, fall)
+        eventually(lambda: peer._engine is not engine and peer._engine is not None)
+        eventually(answers)
+    finally:
+        peer.close()
+        asker.close()
