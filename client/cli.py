@@ -310,6 +310,10 @@ def coordinator(
     name: Annotated[str | None, typer.Option(help=_NAME)] = None,
     operator: Annotated[str | None, typer.Option(help="Who runs it; default: its name. Or TACIT_OPERATOR.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port for clients (HTTP); 0: any free one.")] = 7440,
+    client_sessions: Annotated[int, typer.Option(min=1, help="Sessions at once that one client address may have.")] = 8,
+    client_rate: Annotated[
+        float, typer.Option(min=0.001, help="Requests for sessions a minute that one client address may make.")
+    ] = 30.0,
     host: Annotated[
         str | None, typer.Option(help="Address that clients (HTTP) are served on; default: that of --listen.")
     ] = None,
@@ -331,6 +335,7 @@ def coordinator(
 
     options: dict[str, Any] = {
         "join": join, "invite": invite, "name": name, "operator": operator, "port": port, "host": host, "listen": listen,
+        "client-sessions": client_sessions, "client-rate": client_rate,
         "advertise": advertise, "identity": identity, "cluster-name": cluster_name, "cluster-file": cluster_file,
         "own": own, "no-mdns": no_mdns, "roster": roster, "state": state,
     }  # fmt: skip
