@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 from meshes import P2pMeshes, eventually
 from ports import listening
+from tacit.client.directory import Directory
+from tacit.client.pins import BY_HAND, Pin, followed
+from tacit.coordinator.app import make_app
+from tacit.coordinator.registry import Registry
+from tacit.coordinator.server import HttpServer, listen
+from tacit.coordinator.sessions import Sessions
+from tacit.coordinator.store import Store
 from tacit.errors import ConfigError, IdentityError, TacitError
 from tacit.members import Member
 from tacit.party.dialback import Callback, DialBack, Report
@@ -99,3 +106,28 @@ def test_dialling_back_over_libp2p(there):
     ]
     with suppress(TacitError):
         second.close()
+
+
+def test_a_coordinator_shows_clients_how_a_peer_came_by_its_key(there, tmp_path):
+    """From the member's record through HTTP into the pins, over a real coordinator's face."""
+    there.meshes["peer-1"].close()
+    old = there.identities["peer-1"]
+    new = old.successor()
+    there.start("peer-1", identity=new)
+    there.identities["coordinator"] = Identity.create()
+    mesh = there.start("coordinator")
+    eventually(lambda: new.peer_id in ids(mesh))
+    store = Store(tmp_path / "coordinator.sqlite")
+    registry = Registry(mesh, store)
+    with closing(store), listen("127.0.0.1", 0) as listener:
+        server = HttpServer(make_app(mesh.members, registry, Sessions(mesh, registry)), listener)
+        with closing(server), closing(Directory(f"http://127.0.0.1:{listener.getsockname()[1]}")) as directory:
+            server.await_start()
+            listed = directory.peers()
+        registry.close()
+    chains = [one.successions for one in listed if one.successions]
+    assert chains == [new.successions]
+    pin = Pin.of(Member("peer-1", "operator of peer-1", old.peer_id), BY_HAND)
+    (now,), (words,) = followed((pin,), chains)
+    assert now.peer_id == new.peer_id
+    assert new.peer_id in words
