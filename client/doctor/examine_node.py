@@ -189,8 +189,11 @@ def _as_itself(
 
 
 def _others(mesh: Mesh, own_id: str) -> list[Other]:
-    return [
-        Other(member.display, member.peer_id, mesh.whereabouts(member.peer_id).places)
-        for member in mesh.members.members
-        if member.peer_id != own_id
-    ]
+    """Peers first, then coordinators: they dial back as well."""
+    from ...party.p2p.mesh import P2pMesh
+    from ...party.p2p.record import COORDINATOR
+
+    ids = [member.peer_id for member in mesh.members.members if member.peer_id != own_id]
+    if isinstance(mesh, P2pMesh):
+        ids += [record.peer_id for record, _ in mesh.table.entries() if record.kind == COORDINATOR]
+    return [Other(mesh.members.name_of(one), one, mesh.whereabouts(one).places) for one in ids]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from local_mesh import LocalMesh, make_roster
-from meshes import P2pMeshes
+from meshes import P2pMeshes, eventually
 from ports import closed, listening, silent
 from tacit import __version__
 from tacit.client.doctor import inbound, node
@@ -281,6 +281,17 @@ def test_a_peer_that_joins(mesh):
     assert sum(one.check.startswith(INBOUND) for one in findings) == 4
     assert any(one.check == TRANSLATED and "127.0.0.1" in one.seen for one in findings)
     assert logging.getLogger("tacit").level != logging.CRITICAL
+
+
+def test_coordinators_dial_back_as_well(mesh):
+    there, options = mesh
+    there.identities["coordinator"] = Identity.create()
+    there.start("coordinator").serve(DIALBACK, lambda *_: report(Outcome.OPEN, "127.0.0.1", "127.0.0.1").to_bytes())
+    there.meshes["peer-1"].close()
+    wanted = there.identities["coordinator"].peer_id
+    eventually(lambda: there.meshes["peer-0"].members.is_coordinator(wanted))
+    findings = examine_node(options)
+    assert any("coordinator (" in one.seen for one in findings if one.check.startswith(INBOUND))
 
 
 def test_a_peer_that_is_not_let_in(mesh):
