@@ -107,11 +107,6 @@ def current(chain: Sequence[SignedSuccession], pinned: str, name: str) -> str:
     return links[-1].new
 
 
-def retired(links: Iterable[Succession]) -> dict[str, str]:
-    """Ids that were given up, each with its successor."""
-    return {link.old: link.new for link in links}
-
-
 def follow(
     pinned: str,
     chain: Sequence[SignedSuccession],

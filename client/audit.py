@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from .. import __version__
 from ..attest import Attestation, Question, read_answer
-from ..errors import NetworkError, TacitError
+from ..errors import TacitError
 from ..members import Member, Pinned
 from ..signed import Signed
 
@@ -121,9 +121,3 @@ def worst(heard: Iterable[Heard]) -> str:
         return ""
     words = f"{bad[0].member.display}: {bad[0].problems[0].removeprefix(f'{bad[0].member.display}: ')}"
     return words if len(bad) == 1 else f"{words} (and {len(bad) - 1} more)"
-
-
-def must_reach_somebody(heard: Sequence[Heard], coordinator: str) -> None:
-    """Raises NetworkError if nobody answered: then it is most likely not the peers."""
-    if heard and all(one.attestation is None and not one.forged for one in heard):
-        raise NetworkError(f"no pinned peer answered through {coordinator}; {heard[0].problems[0]}")

@@ -20,7 +20,6 @@ from tacit.succession import (
     follow,
     is_chain,
     read_chain,
-    retired,
 )
 
 
@@ -47,10 +46,6 @@ def test_pins_follow_one_and_two_rotations():
     assert [one.new for one in read_chain(third.successions, "p")] == [second.peer_id, third.peer_id]
     assert follow(first.peer_id, third.successions, "p") == third.successions
     assert follow(third.peer_id, third.successions, "p") == ()
-    assert retired(read_chain(third.successions, "p")) == {
-        first.peer_id: second.peer_id,
-        second.peer_id: third.peer_id,
-    }
 
 
 def test_only_the_pinned_peers_own_chain_is_followed():
