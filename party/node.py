@@ -15,6 +15,7 @@ from ..software import software_digest
 from ..wire import MAX_SEATED, ROLE_NAMES, SHUTTING_DOWN, Introduction, ModelOffer, Offer, PeerStatus
 from .budget import Account, Need, Weighed, size
 from .dialback import DialBack
+from .memory import give_back
 from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STATUS, TOKENIZER, WITHDRAW
 from .quoting import Quoting
 from .ranging import Ranging
@@ -24,6 +25,7 @@ from .vitals import load_thousandths, resident_bytes
 log = logging.getLogger("tacit.party.node")
 
 WATCH_SECONDS = 0.1  # between two looks at what lies unread
+IDLE_SECONDS = 2.0  # without a session, until the memory of the last ones is given back
 
 
 class Node:
@@ -191,11 +193,17 @@ class Node:
         return RefusedError(self._around.own_name, reason)
 
     def _watch(self) -> None:
+        busy_at: float | None = None  # when there was a session last; None once its memory was given back
         while not self._stop.wait(WATCH_SECONDS):
             with self._lock:
                 seats = list(self._seats.values())
             for seat in seats:
                 seat.look_for_floods()
+            if seats:
+                busy_at = time.monotonic()
+            elif busy_at is not None and time.monotonic() - busy_at > IDLE_SECONDS:
+                busy_at = None
+                give_back()
 
     def _ended(self, seat: Seat) -> None:
         with self._lock:

@@ -5,12 +5,11 @@
 The faults come in shuffled rounds of all of them; prompts, lengths, victims and moments are drawn too, all from the seed
 that is printed, so a run can be repeated (as far as a cluster of processes can).
 
-What must not grow is what a process has in use between two answers: what malloc has given out, objects of Python, threads,
-descriptors. For each process that lived for eight answers or more, the median of the last three looks is compared with the
-largest of the first third; the bounds (GROWTH) are far below what would be there if every second answer left its session
-behind, which holds a thread, a dozen descriptors and MID_SESSION of heap. Resident memory says little about that: a peer
-keeps what it freed (party/memory.py), so it stays at the most that its sessions ever needed at one time. Its bound is what
-two sessions at once may have unread, 64 MiB on each of a dealer's lines and of a compute peer's.
+What must not grow is what a process holds between two answers: memory that malloc has given out, objects of Python, threads,
+descriptors, and resident memory, which an idle peer gives back (party/memory.py). What leaks never comes back, so the smallest
+value of the last third of a process's life is compared with the smallest of the first, once it is warm; what is still on its
+way out at one look is gone at the next. The bounds (GROWTH) are below what would be there if every third session of a peer
+were left behind: each holds threads, a dozen descriptors and some MiB of heap (MID_SESSION in the output).
 """
 
 from __future__ import annotations
@@ -30,14 +29,16 @@ from faults import Fault, Question, Trial, Trials, WrongOutcome
 from forms import RosterForm, best_form
 from lab import Holdings, Lab, own_namespaces, why_not
 from network_cluster import PEERS, NetworkCluster
+from tacit.party.node import IDLE_SECONDS
 
 CASES = Path(__file__).resolve().parents[2] / "models" / "stories" / "expected.json"
 KILLABLE = PEERS[:3]
 CALM = 8  # undisturbed answers at the end
-ENOUGH = 8  # looks at a process before it is judged
-GROWTH = {"heap": 4.0, "blocks": 10_000, "threads": 4, "files": 12, "private": 256.0}  # MiB for heap and private
+WARM = 4  # looks until a process has most likely sat in every role
+ENOUGH = 12  # looks at a process before it is judged
+GROWTH = {"heap": 4.0, "private": 32.0, "blocks": 10_000, "threads": 3, "files": 12}  # MiB for heap and private
 
-FORMS = {"heap": ".1f", "blocks": ".0f", "threads": ".0f", "files": ".0f"}
+FORMS = {"heap": ".1f", "private": ".1f", "blocks": ".0f", "threads": ".0f", "files": ".0f"}
 
 
 @dataclass
@@ -48,8 +49,9 @@ class Process:
     held: list[Holdings] = field(default_factory=list)
 
     def growth(self, what: str) -> float:
-        values = [getattr(one, what) for one in self.held]
-        return float(statistics.median(values[-3:]) - max(values[: max(2, len(values) // 3)]))
+        values = [getattr(one, what) for one in self.held[WARM:]]
+        third = len(values) // 3
+        return float(min(values[-third:]) - min(values[:third]))
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Soak:
         ]
 
     def look(self, cluster: NetworkCluster) -> None:
+        time.sleep(IDLE_SECONDS + 0.5)
         for (name, pid), holdings in cluster.holdings().items():
             self.processes.setdefault(pid, Process(name)).held.append(holdings)
 
@@ -135,8 +138,11 @@ def report(found: Soak) -> str:
         if seconds:
             row = f"{len(seconds)} | {statistics.median(seconds):.2f} s | {max(seconds):.2f} s"
             lines.append(f"| {fault.value} | {row} |")
-    lines += ["", "| process | answers | heap, MiB | grew | objects | threads | descriptors | resident, MiB |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "| process | answers | heap, MiB | grew | private | objects | threads | descriptors | resident, MiB |",
+    ]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for one in found.judged():
         grew = " | ".join(f"{one.growth(what):+{form}}" for what, form in FORMS.items())
         first, last = one.held[0], one.held[-1]

@@ -1,5 +1,5 @@
 """What a process has in use, told by itself: its resident memory alone would not show a leak, since peers keep what they
-freed (`party/memory.py`), nor the absence of one."""
+freed for a while (`party/memory.py`), nor the absence of one."""
 
 from __future__ import annotations
 
