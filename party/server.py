@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..records import tidy
 from ..zmqlink import new_context
 from .limits import add_limits, limits
+from .memory import keep_freed_memory
 from .node import Node
 from .process import ReportFailure, announce, await_signal, end_context, harden, leave, start_logging, tell
 from .quoting import DEFAULT_CURRENCY, Quoting
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
     options = arguments().parse_args(argv)
     start_logging(options.log_level)
     harden()
+    keep_freed_memory()  # before there are threads: the heaps of those that are there stay apart, and are never given back
     with ReportFailure() as report, ExitStack() as stack:
         if options.max_sessions < 1 or not 0 < options.timeout < 1e6:
             raise ConfigError("--max-sessions and --timeout must be positive")
