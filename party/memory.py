@@ -3,7 +3,8 @@
 glibc gives large blocks back to the kernel as soon as they are freed and faults every page in again at the next use. On
 virtual machines a page fault costs up to a microsecond: an array that is written once and dropped then runs at 1 GB/s instead
 of 6. So a peer's memory stays at the peak of its sessions while it has any; once it has been idle for a while `give_back` returns
-what is free in whole pages. To be set up before there are threads: each would keep a heap of its own, never given back. Elsewhere than on glibc nothing is changed.
+what is free in whole pages. To be set up before there are threads: each would keep a heap of its own, never given back.
+Elsewhere than on glibc nothing is changed.
 """
 
 from __future__ import annotations
