@@ -12,7 +12,9 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import zmq
 
@@ -29,6 +31,7 @@ log = logging.getLogger("tacit.party.mesh")
 
 DOMAIN = "mesh"
 CONNECT_SECONDS = 1.5  # whoever cannot be connected to within this is not there
+POLL_MS = 100  # a wait looks that often whether this mesh was closed
 Socket = zmq.Socket[bytes]
 
 
@@ -53,6 +56,8 @@ class RosterMesh(Mesh):
         self._handlers: dict[str, tuple[Handler, ThreadPoolExecutor]] = {}
         self._seen: dict[str, str] = {}  # peer id -> IP address that its last question came from
         self._closed = False
+        self._asking = 0  # questions on their way, each in a thread of its caller
+        self._asked = threading.Condition(self._lock)
         self._answers: deque[list[bytes]] = deque()
         self._thread: threading.Thread | None = None
         if listen is not None:
@@ -73,13 +78,8 @@ class RosterMesh(Mesh):
         if member is None:
             raise IdentityError(f"unknown peer {short_id(peer_id)}", "is not in the roster")
         number = os.urandom(8)
-        socket = self._borrow(member)
-        try:
+        with self._borrowed(member) as socket:
             answer = self._ask(socket, member, [number, protocol.encode("ascii"), question], timeout)
-        except BaseException:
-            socket.close(0)
-            raise
-        self._give_back(member, socket)
         if answer[0] == b"ok":
             return answer[1]
         try:
@@ -97,11 +97,10 @@ class RosterMesh(Mesh):
         deadline = time.monotonic() + timeout
         unreachable = NetworkError(f"{member.display}: no answer from {member.mesh_endpoint} within {timeout:g} s")
         try:
-            socket.sndtimeo = max(1, int(min(timeout, CONNECT_SECONDS) * 1000))
-            socket.send_multipart(question)
-            while (left := deadline - time.monotonic()) > 0:
-                if not socket.poll(max(1, int(left * 1000))):
-                    break
+            self._wait(socket, zmq.POLLOUT, min(deadline, time.monotonic() + CONNECT_SECONDS), unreachable)
+            socket.send_multipart(question, zmq.DONTWAIT)
+            while True:
+                self._wait(socket, zmq.POLLIN, deadline, unreachable)
                 answer = socket.recv_multipart()
                 if len(answer) != 3 or answer[1] not in (b"ok", b"error"):
                     raise PeerError(member.display, "sent an answer that is not as agreed")
@@ -111,15 +110,40 @@ class RosterMesh(Mesh):
             raise unreachable from None
         except zmq.ZMQError as error:
             raise NetworkError(f"{member.display}: cannot be asked: {error.strerror}") from None
-        raise unreachable
 
-    def _borrow(self, member: RosterMember) -> Socket:
+    def _wait(self, socket: Socket, event: int, deadline: float, silence: NetworkError) -> None:
+        """Until the socket can be written or read. Raises `silence` at the deadline, NetworkError once this mesh closes."""
+        while not socket.poll(min(POLL_MS, max(1, int(1000 * (deadline - time.monotonic())))), event):
+            if self._closed:
+                raise _closed_error()
+            if time.monotonic() >= deadline:
+                raise silence
+
+    @contextmanager
+    def _borrowed(self, member: RosterMember) -> Iterator[Socket]:
+        """A socket to `member` for one question; kept for the next one if this one was answered."""
         with self._lock:
             if self._closed:
-                raise NetworkError("this mesh is closed")
+                raise _closed_error()
+            self._asking += 1
             idle = self._idle.setdefault(member.peer_id, [])
-            if idle:
-                return idle.pop()
+            socket = idle.pop() if idle else None
+        answered = False
+        try:
+            if socket is None:
+                socket = self._connect(member)
+            yield socket
+            answered = True
+        finally:
+            with self._lock:
+                if socket is not None and answered and not self._closed:
+                    self._idle[member.peer_id].append(socket)
+                elif socket is not None:
+                    socket.close(0)
+                self._asking -= 1
+                self._asked.notify_all()
+
+    def _connect(self, member: RosterMember) -> Socket:
         socket = self._context.socket(zmq.DEALER)
         _secure(socket, self._identity.mesh)
         socket.curve_serverkey = member.mesh_key.encode("ascii")
@@ -128,13 +152,6 @@ class RosterMesh(Mesh):
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         socket.connect(member.mesh_endpoint)
         return socket
-
-    def _give_back(self, member: RosterMember, socket: Socket) -> None:
-        with self._lock:
-            if not self._closed:
-                self._idle[member.peer_id].append(socket)
-                return
-        socket.close(0)
 
     # Answering -------------------------------------------------------------------------------------------------------
 
@@ -225,12 +242,15 @@ class RosterMesh(Mesh):
         return PeerError(self._roster.name_of(self._identity.peer_id), reason)
 
     def close(self) -> None:
+        """Questions on their way end with a NetworkError; none of their sockets is in use afterwards."""
         with self._lock:
             if self._closed:
                 return
             idle = [socket for sockets in self._idle.values() for socket in sockets]
             self._idle.clear()
             self._closed = True
+            # Whoever closes the context next would close their sockets under them, and libzmq ends the process for that.
+            self._asked.wait_for(lambda: self._asking == 0, timeout=10 * POLL_MS / 1000)
         for socket in idle:
             socket.close(0)
         if self._thread is not None:
@@ -242,6 +262,10 @@ class RosterMesh(Mesh):
         if self._thread is not None:
             with self._wake_lock:
                 self._waker.close(0)
+
+
+def _closed_error() -> NetworkError:
+    return NetworkError("this mesh is closed")
 
 
 def place_of(endpoint: str) -> tuple[str, int]:

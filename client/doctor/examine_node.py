@@ -102,7 +102,7 @@ def _of_roster(options: argparse.Namespace, links: tuple[int, int] | None) -> li
         findings += check_inbound(mesh, reached, node, own=())
         mesh.close()
     finally:
-        context.destroy(0)
+        context.term()
     return findings
 
 

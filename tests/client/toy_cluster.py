@@ -79,7 +79,7 @@ class ToyCluster:
             identity = identities[name]
             self._start_peer(identity, max_sessions, Quoting.parsed(identity, *price))
         context = new_context()
-        self._stack.callback(context.destroy, 0)
+        self._stack.callback(context.term)  # waits for the last thread that has a socket
         mesh = RosterMesh(context, None, identities["coordinator"], self.roster, None)
         self._stack.callback(mesh.close)
         registry = Registry(mesh)
@@ -98,7 +98,7 @@ class ToyCluster:
         member = self.roster.member(identity.peer_id)
         assert member is not None
         context = new_context()
-        self._stack.callback(context.destroy, 0)
+        self._stack.callback(context.term)  # waits for the last thread that has a socket
         doorkeeper = self._stack.enter_context(Doorkeeper(context))
         mesh = RosterMesh(context, doorkeeper, identity, self.roster, member.mesh_endpoint)
         engines = Engines(self._compute, self._deal)

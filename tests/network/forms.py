@@ -94,7 +94,7 @@ class RosterForm:
                 return False
             finally:
                 mesh.close()
-                context.destroy(0)
+                context.term()
             return True
 
         return node.call(asked)

@@ -131,7 +131,7 @@ def roster_meshes() -> Iterator[tuple[dict[str, Identity], Roster, dict[str, Ros
         meshes = {}
         for member in roster.members:
             context = new_context()
-            stack.callback(context.destroy, 0)
+            stack.callback(context.term)
             doorkeeper = stack.enter_context(Doorkeeper(context))
             meshes[member.name] = RosterMesh(context, doorkeeper, identities[member.name], roster, member.mesh_endpoint)
             stack.callback(meshes[member.name].close)

@@ -176,7 +176,7 @@ def cluster_file(folder: Path) -> Iterator[tuple[dict[str, Identity], Roster, li
         identities["alice"].save(folder / "alice.identity")
         for member in roster.members[1:]:
             context = new_context()
-            stack.callback(context.destroy, 0)
+            stack.callback(context.term)
             doorkeeper = stack.enter_context(Doorkeeper(context))
             mesh = RosterMesh(context, doorkeeper, identities[member.name], roster, member.mesh_endpoint)
             stack.callback(mesh.close)

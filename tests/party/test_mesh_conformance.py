@@ -249,5 +249,20 @@ def test_closing_while_asked(victims: Meshes) -> None:
         go.set()
 
 
+def test_closing_ends_the_questions_on_their_way(victims: Meshes) -> None:
+    """Not only refuses new ones: whatever they used may be taken down right afterwards."""
+    go = threading.Event()
+    asker, (peer_id,) = victims.meshes["peer-1"], ids(victims, "peer-0")
+    victims.meshes["peer-0"].serve("long", lambda sender, question: str(go.wait(20)).encode())
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(asker.request, peer_id, "long", b"", 20.0) for _ in range(4)]
+        time.sleep(0.3)
+        asker.close()
+        for one in asking:
+            with pytest.raises(NetworkError):
+                one.result(0.5)
+        go.set()
+
+
 def test_the_form_is_a_mesh(meshes: Meshes) -> None:
     assert all(isinstance(mesh, Mesh) for mesh in meshes.meshes.values())

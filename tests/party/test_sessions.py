@@ -122,7 +122,7 @@ def test_only_the_clients_own_key_opens_its_links(cluster: EchoCluster) -> None:
     run(session, 1)
     with pytest.raises(PeerLost):
         intrude()
-    context.destroy(0)
+    context.term()
 
 
 def test_a_session_that_nobody_opened_is_withdrawn(cluster: EchoCluster) -> None:
@@ -278,4 +278,4 @@ def test_a_link_endpoint_of_a_session_is_not_open_to_members_either(cluster: Ech
         stranger.open()
     stranger.close()
     run(session, 1)
-    context.destroy(0)
+    context.term()
