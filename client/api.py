@@ -8,14 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..config import Config
 from ..errors import TacitError, UsageError
 from ..transport import new_context
 from .catalogue import Catalogue
-from .config import Config
 from .connect import Opener
 from .directory import Directory
 from .generation import Generation, Runner
-from .policy import Policy
+from .policy import Policy, configured_policy
 from .receipts import Book
 from .resolve import Reference, find
 from .results import Completion, Resume
@@ -66,7 +66,7 @@ class Client:
         self._timeout = self._setting("timeout", timeout)
         self._model: str | None = self._setting("model", model)
         self._book = Book() if self._setting("keep_receipts", keep_receipts) else None
-        policy = policy or self._config.policy(self._named)
+        policy = policy or configured_policy(self._config, self._named)
         if meant is None:
             from .launch import DEFAULT_MODEL
             from .launch import Cluster as Launched

@@ -219,7 +219,7 @@ def verify(
     trust_on_first_use: FirstUse = False,
 ) -> None:
     """Ask every pinned peer to sign, now, who it is and what it runs; exit status 1 if anything is not as it should be."""
-    from .audited import run_verify
+    from .show_audit import run_verify
 
     run_verify(cluster=cluster, as_json=json_, trust_on_first_use=trust_on_first_use)
 

@@ -20,7 +20,7 @@ def config(
 ) -> None:
     """Show the settings that hold, and where each comes from (flag, then TACIT_* variable, config.toml, default)."""
     if context.invoked_subcommand is None:
-        from .configured import run_config
+        from .show_config import run_config
 
         run_config(as_json=json_)
 
@@ -28,7 +28,7 @@ def config(
 @config_app.command("path")
 def config_path_() -> None:
     """Show where config.toml is, or would be."""
-    from .config import config_path
+    from ..config import config_path
 
     print(config_path())
 

@@ -73,9 +73,10 @@ def run_ask(
 ) -> None:
     """Stream an answer, or print it as one JSON object.
 
-    `settings` are those of `Client.generate`, `policy` of `Config.policy`, `rules` of `Client`; None: as set elsewhere.
+    `settings` are those of `Client.generate`, `policy` of `configured_policy`, `rules` of `Client`; None: as set elsewhere.
     """
-    from .config import Config
+    from ..config import Config
+    from .policy import configured_policy
     from .resolve import find
 
     _interrupt_on_signals()
@@ -89,7 +90,7 @@ def run_ask(
         return
     meant = find(cluster, config)
     name = meant.name if meant else None
-    rules["policy"] = config.policy(name, **policy)
+    rules["policy"] = configured_policy(config, name, **policy)
     model = config.get("client.model", model, name)
     with _client(cluster if meant else None, meant is not None, model, rules) as (client, served):
         _answer(client.generate(prompt, model=served, on_resume=_say_resumed, **settings), as_json)
@@ -194,8 +195,8 @@ def run_check(model: str) -> None:
 
 def run_status(cluster: str | None, trust_on_first_use: bool, as_json: bool, watch: bool) -> None:
     """Peers, sessions and models of a cluster, as its coordinator shows them."""
+    from ..config import Config
     from . import status
-    from .config import Config
     from .resolve import need
 
     meant = need(cluster, Config.load())

@@ -9,9 +9,9 @@ import time
 from rich.console import Console
 from rich.table import Table
 
+from ..config import Config
 from ..errors import PeerError
 from ..members import Pinned
-from .config import Config
 from .receipts import Book, Kept
 from .resolve import need
 

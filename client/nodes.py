@@ -10,8 +10,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config import Config
 from ..errors import ConfigError
-from .config import Config
 
 _FLAGS = {
     "--name": "node.name",

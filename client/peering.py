@@ -14,9 +14,9 @@ from rich.table import Table
 
 from ..address import from_libp2p
 from ..checks import is_peer_id, short_id
+from ..config import Config
 from ..errors import TacitError, UsageError
 from ..members import Member, Pinned
-from .config import Config
 from .directory import Directory, Listed
 from .pinned import PinnedPeers, cluster_name
 from .pins import BY_HAND, Pin, Pins, added, forgotten, key_changed

@@ -19,11 +19,11 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from ..checks import short_id
+from ..config import config_path
 from ..errors import ConfigError, PeerError, UsageError
 from ..members import Member
 from ..records import Check, Record, constant, many, record, text
 from ..succession import MAX_LINKS, Chain, follow, is_chain, is_time, read_chain
-from .config import config_path
 
 FORMAT = "tacit pins/1"
 BY_HAND, FIRST_USE = "by hand", "first use"

@@ -10,12 +10,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..checks import is_name
+from ..config import Config
 from ..errors import IdentityError, UsageError
 from ..members import Pinned
 from ..quotes import Price
+from ..settings import MAX_RESUMES
 from ..wire import MAX_CHOICES, Statement
-
-MAX_RESUMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +81,22 @@ def check_choice(
             raise IdentityError(
                 coordinator, f"seated {name} of {seat.operator!r}, an operator this client does not allow"
             )
+
+
+def configured_policy(
+    config: Config,
+    cluster: str | None = None,
+    *,
+    operators: Collection[str] | None = None,
+    max_resumes: int | None = None,
+    same_operators: bool = True,
+    max_price: str | None = None,
+) -> Policy:
+    """The user's rules for a cluster (its name in config.toml, if it has one); what is given goes before what is set."""
+    allowed = config.get("clusters.*.operators", operators or None, cluster)
+    return Policy(
+        None if allowed is None else frozenset(allowed),
+        config.get("client.max_resumes", max_resumes, cluster),
+        same_operators,
+        config.get("clusters.*.max_price", max_price, cluster),
+    )

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from ..checks import is_url
 from ..clusterfile import ClusterFile
+from ..config import ClusterEntry, Config
 from ..errors import ConfigError
 from ..members import Pinned, Roster
 from . import state
-from .config import ClusterEntry, Config
 from .directory import Directory
 from .pinned import PinnedPeers, cluster_name, pin_first_seen
 from .pins import PinStore

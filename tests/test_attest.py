@@ -10,7 +10,7 @@ import pytest
 from local_mesh import PaperModel, hall
 from tacit.attest import Attestation, ModelHash, Question, read_answer
 from tacit.client.audit import audit, by_software, hear, worst
-from tacit.client.audited import report
+from tacit.client.show_audit import report
 from tacit.errors import IdentityError, NetworkError, PeerError, UsageError
 from tacit.party.identity import Identity
 from tacit.party.mesh import ATTEST

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ...config import Config, config_path
 from ...errors import IdentityError, TacitError
 from ...members import Pinned
-from ..config import Config, config_path
 from ..directory import Directory
 from ..pinned import PinnedPeers
 from ..resolve import Reference, need

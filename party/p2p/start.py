@@ -18,8 +18,8 @@ import platformdirs
 
 from ...address import Address
 from ...checks import is_name
-from ...client.config import Config
 from ...clusterfile import ClusterFile, CoordinatorPlace, NodeSettings, PeerEntry, Prices
+from ...config import Config
 from ...errors import ConfigError, UsageError
 from ...members import Member
 from ...succession import Succession, read_chain

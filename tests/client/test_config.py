@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tacit.client import settings
-from tacit.client.config import Config
+from tacit import settings
+from tacit.config import Config
 from tacit.errors import ConfigError
 
 GOOD = """\
@@ -184,7 +184,7 @@ def test_config_shows_what_holds_and_hides_secrets(written, monkeypatch):
 
 def test_every_setting_of_the_code_is_in_the_docs_and_the_other_way_round():
     docs = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
-    assert settings.markdown() in docs.read_text(), "print it anew: python -m tacit.client.settings"
+    assert settings.markdown() in docs.read_text(), "print it anew: python -m tacit.settings"
 
 
 def test_names_and_variables_are_used_once():

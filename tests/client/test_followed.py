@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from tacit.address import to_libp2p
-from tacit.client.config import Config
 from tacit.client.directory import Listed
 from tacit.client.pinned import PinnedPeers
 from tacit.client.resolve import need
+from tacit.config import Config
 from tacit.errors import IdentityError
 from tacit.party.identity import Identity
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tacit.client import settings
+from tacit import settings
 from tacit.client.nodes import _FLAGS, with_configured
 from tacit.errors import ConfigError
 from tacit.party import server

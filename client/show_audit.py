@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..checks import short_id
+from ..config import Config
 from ..errors import IdentityError, PeerError
 from ..members import Pinned
 from ..software import software_digest
 from .audit import Heard, audit, by_software, worst
-from .config import Config
 from .directory import Directory
 from .pinned import PinnedPeers
 from .resolve import need

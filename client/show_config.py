@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .config import Config, Effective
+from ..config import Config, Effective
 
 _WIDE = 160  # what a pipe or file takes, so that nothing is cut off there
 

@@ -19,18 +19,17 @@ The file is config.toml in the user's configuration folder for tacit, or what TA
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from ..checks import is_name
-from ..errors import ConfigError
-from ..tables import Table
-from .policy import Policy
+from .checks import is_name
+from .errors import ConfigError
 from .settings import CLIENT, CLUSTER, NODE, SETTINGS, VARIABLE, Setting
+from .tables import Table
 
 FILE = "config.toml"
 
@@ -111,24 +110,6 @@ class Config:
         if name in self._values:
             return Effective(setting, self._values[name], str(self.path))
         return Effective(setting, setting.default, "default")
-
-    def policy(
-        self,
-        cluster: str | None = None,
-        *,
-        operators: Collection[str] | None = None,
-        max_resumes: int | None = None,
-        same_operators: bool = True,
-        max_price: str | None = None,
-    ) -> Policy:
-        """The user's rules for a cluster (its name in the file, if it has one); what is given goes before what is set."""
-        allowed = self.get("clusters.*.operators", operators or None, cluster)
-        return Policy(
-            None if allowed is None else frozenset(allowed),
-            self.get("client.max_resumes", max_resumes, cluster),
-            same_operators,
-            self.get("clusters.*.max_price", max_price, cluster),
-        )
 
     def all(self) -> list[Effective]:
         """Everything that is not a cluster's own."""

@@ -1,6 +1,6 @@
 """Every setting, once: its place in config.toml, the variable that overrides it, its form, its default, what it is for.
 
-`python -m tacit.client.settings` prints the tables of docs/configuration.md; a test sees to it that they agree.
+`python -m tacit.settings` prints the tables of docs/configuration.md; a test sees to it that they agree.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..checks import MAX_TOKENS, is_currency, is_name, is_url
-from ..clusterfile import is_amount, is_model_argument
-from ..errors import UsageError
-from ..quotes import Price
-from ..records import Check, boolean, distinct, integer, many, text
-from .policy import MAX_RESUMES
+from .checks import MAX_TOKENS, is_currency, is_name, is_url
+from .clusterfile import is_amount, is_model_argument
+from .errors import UsageError
+from .quotes import Price
+from .records import Check, boolean, distinct, integer, many, text
 
+MAX_RESUMES = 3  # of one answer
 MAX_SECONDS = 86400.0
 
 is_line = text(r"[^\x00-\x1f\x7f]{1,4096}", "a line of text")
