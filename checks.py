@@ -23,7 +23,8 @@ def display_name(name: str, peer_id: str) -> str:
 
 
 is_session = text(r"[0-9a-f]{32}", "a session id (32 hex digits)")
-is_peer_id = text(r"[A-Za-z0-9_-]{43}", "a peer id (43 characters of base64url)")
+# Of the last character two bits say nothing; only one spelling of a key is a peer id.
+is_peer_id = text(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", "a peer id (43 characters of base64url)")
 is_curve_key = text(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}", "a CURVE key (40 characters of z85)")
 is_hash = text(r"[0-9a-f]{64}", "a SHA-256 hash (64 hex digits)")
 is_endpoint = text(r"tcp://(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}", "an endpoint tcp://host:port")

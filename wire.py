@@ -281,13 +281,14 @@ def check_statements(
         expected = {
             "session": request.session,
             "role": role,
-            "operator": member.operator,
             "model": request.model,
             "protocol": request.protocol,
             "client_key": request.client_key,
             "prompt_tokens": request.prompt_tokens,
             "max_new_tokens": request.max_new_tokens,
         }
+        if claimed.operator != member.operator:
+            raise IdentityError(member.display, f"says that {claimed.operator!r} runs it, pinned is {member.operator!r}")
         for name, value in expected.items():
             if getattr(claimed, name) != value:
                 raise PeerError(member.display, f"signed {name} {getattr(claimed, name)!r}, expected {value!r}")

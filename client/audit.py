@@ -87,7 +87,11 @@ def by_software(heard: Iterable[Heard]) -> dict[str, list[Heard]]:
 
 
 def _compared_software(heard: Sequence[Heard], software: str) -> list[Heard]:
-    alone = {digest for digest, group in by_software(heard).items() if len(group) == 1 and digest != software}
+    """Whoever stands alone beside others that agree; where all differ, say in their Python, nobody is at fault."""
+    holders = {digest: len(group) + (digest == software) for digest, group in by_software(heard).items()}
+    if all(count == 1 for count in holders.values()):
+        return list(heard)
+    alone = {digest for digest, count in holders.items() if count == 1}
     problem = "runs software that neither another peer nor this installation has"
     return [
         one.with_problem(problem) if one.attestation is not None and one.attestation.software in alone else one

@@ -158,6 +158,21 @@ def test_peers_may_agree_on_software_that_is_not_installed_here(there, ask):
     assert worst(heard) == ""
 
 
+def test_where_everybody_runs_something_else_nobody_is_at_fault(there, ask):
+    """Three operators with three minor versions of Python; the table shows the groups."""
+    names = {member.peer_id: member.name for member in there.roster.members}
+
+    def all_differ(peer_id, question):
+        said = Attestation.from_bytes(ask(peer_id, question).payload, "somebody")
+        own = str(list(names).index(peer_id)) * 64
+        return there.identities[names[peer_id]].sign(dataclasses.replace(said, software=own))
+
+    heard = audit(there.roster, all_differ, "f" * 64)
+    assert worst(heard) == ""
+    assert len(by_software(heard)) == 3
+    assert worst(audit(there.roster, all_differ, "0" * 64)).startswith("bob")  # one of them runs the same as we
+
+
 def test_where_nobody_can_tell_who_is_right_all_are_named():
     other = PaperModel(manifest=b'{"name":"paper","other":1}')
     with hall(("alice", "bob", "carol", "dora"), alice=other, bob=other) as there:

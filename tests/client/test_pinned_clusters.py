@@ -148,7 +148,7 @@ def test_a_peer_that_is_not_even_shown_is_found_out(cluster, url, monkeypatch):
 def test_the_operator_is_what_the_user_pinned_whatever_the_peer_claims(cluster, url):
     pin(cluster, url, 0, 1, 2, peer0="Z")
     before = said_to(cluster)
-    with pytest.raises(PeerError, match=r"peer-0 .*signed operator 'A', expected 'Z'"):
+    with pytest.raises(IdentityError, match=r"peer-0 .*says that 'A' runs it, pinned is 'Z'"):
         ask(url)
     assert said_to(cluster) == before
 
@@ -284,7 +284,7 @@ def test_a_cluster_file_pins_its_peers_and_follows_their_keys(cluster, url, tmp_
 
 def test_nonsense_in_the_list_of_peers_is_the_coordinators_fault(cluster, url, monkeypatch):
     real = Directory._bytes
-    entry = {"name": "x", "operator": "y", "peer_id": "z" * 43, "live": True}
+    entry = {"name": "x", "operator": "y", "peer_id": "s" * 43, "live": True}
     for wrong in ({}, [1], [{}], [entry | {"live": 1}], [entry, entry], [entry | {"successions": [{}]}]):
         raw = json.dumps(wrong).encode()
         monkeypatch.setattr(

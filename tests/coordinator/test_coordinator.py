@@ -413,7 +413,7 @@ def test_questions_are_passed_on_a_few_at_a_time_and_answers_are_bounded() -> No
             404,
             "unknown protocol 'offer'; passed on to peers: echo",
         ),
-        ("POST", f"/v1/peers/{'x' * 43}/echo", b"", 404, "unknown peer"),
+        ("POST", f"/v1/peers/{'w' * 43}/echo", b"", 404, "unknown peer"),
         ("POST", f"/v1/peers/{IDENTITIES[0].peer_id}/echo", b"x" * 5000, 400, "longer than 4096 bytes"),
         ("POST", "/v1/sessions", ask(max_price=1, currency="USD").to_bytes(), 503, "take USD, the client's currency"),
         ("GET", "/nowhere", b"", 404, "Not Found"),

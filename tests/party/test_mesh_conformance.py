@@ -73,7 +73,7 @@ def test_the_members_are_known(meshes: Meshes) -> None:
         assert members.member(coordinator) is None
         assert (members.is_coordinator(coordinator), members.is_coordinator(peer)) == (True, False)
         assert members.name_of(coordinator) == name(meshes, "coordinator")
-        assert members.name_of("x" * 43) == "unknown peer xxxxxxxx"
+        assert members.name_of("w" * 43) == "unknown peer wwwwwwww"
 
 
 ERRORS: list[TacitError] = [
@@ -122,8 +122,8 @@ def test_an_unknown_protocol(meshes: Meshes) -> None:
 
 
 def test_nobody_asks_a_stranger(meshes: Meshes) -> None:
-    with pytest.raises(IdentityError, match="unknown peer xxxxxxxx"):
-        meshes.meshes["peer-0"].request("x" * 43, "anything", b"")
+    with pytest.raises(IdentityError, match="unknown peer wwwwwwww"):
+        meshes.meshes["peer-0"].request("w" * 43, "anything", b"")
 
 
 def test_a_stranger_is_not_answered(meshes: Meshes) -> None:
