@@ -288,7 +288,9 @@ def check_statements(
             "max_new_tokens": request.max_new_tokens,
         }
         if claimed.operator != member.operator:
-            raise IdentityError(member.display, f"says that {claimed.operator!r} runs it, pinned is {member.operator!r}")
+            raise IdentityError(
+                member.display, f"says that {claimed.operator!r} runs it, pinned is {member.operator!r}"
+            )
         for name, value in expected.items():
             if getattr(claimed, name) != value:
                 raise PeerError(member.display, f"signed {name} {getattr(claimed, name)!r}, expected {value!r}")

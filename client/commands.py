@@ -202,6 +202,8 @@ def run_status(cluster: str | None, trust_on_first_use: bool, as_json: bool, wat
     meant = need(cluster, Config.load())
     if trust_on_first_use:
         meant.pinned(trust_on_first_use=True, say=_notice)
+    if watch:
+        _interrupt_on_signals()
     status.run_status(meant.where, as_json=as_json, watch=watch)
 
 
