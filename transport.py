@@ -17,6 +17,7 @@ import zmq
 from .ends import Ends, LinkSettings, LinkStats
 from .frames import Message
 from .link import Circle, Link
+from .livenetwork import LiveNetwork
 from .members import Members
 from .memlink import MemoryLink, memory_pair
 from .wire import CLIENT, Statement
@@ -57,11 +58,12 @@ def dial_peers(
     pinned: Members,
     keys: CurveKeys,
     settings: LinkSettings | None = None,
+    network: LiveNetwork | None = None,
 ) -> ClientLinks:
     """Connect to the two compute peers that signed `statements` (as `wire.check_statements` returned them).
 
-    `keys` are the ones whose public half went into the SessionRequest. Raises NetworkError, PeerLost or PeerError
-    naming the peer; nothing is left open then.
+    `keys` are the ones whose public half went into the SessionRequest; `network` shapes the links. Raises NetworkError,
+    PeerLost or PeerError naming the peer; nothing is left open then.
     """
     settings = settings or LinkSettings()
     circle = Circle()
@@ -76,7 +78,10 @@ def dial_peers(
                 remote_name=pinned.name_of(statement.peer_id),
                 manifest_hash=statement.manifest_hash,
             )
-            made.append(ZmqLink.dial(context, statement.endpoint, statement.curve_key, keys, ends, circle, settings))
+            member = pinned.member(statement.peer_id)
+            line = network.line(member.name) if network and member else None
+            endpoint, key = statement.endpoint, statement.curve_key
+            made.append(ZmqLink.dial(context, endpoint, key, keys, ends, circle, settings, line=line))
         for link in made:
             link.open()
     except BaseException:

@@ -21,6 +21,7 @@ from .resolve import Reference, find
 from .results import Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
+from .shapes import shaped_network
 
 if TYPE_CHECKING:
     from .launch import Cluster
@@ -80,6 +81,7 @@ class Client:
             if self._own is not None:
                 self._own.stop()
             raise
+        self._network = shaped_network(meant)
         self._directory = Directory(self._pinned.url, timeout=self._timeout)
         self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
@@ -114,7 +116,14 @@ class Client:
 
         def start(prompt_tokens: int, new_tokens: int) -> Runner:
             opener = Opener(
-                self._context, self._directory, self._pinned, found.facts, self._timeout, self._book, self._policy.most
+                self._context,
+                self._directory,
+                self._pinned,
+                found.facts,
+                self._timeout,
+                self._book,
+                self._policy.most,
+                self._network,
             )
             return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import zmq
 
 from ..errors import IdentityError
+from ..livenetwork import LiveNetwork
 from ..members import Pinned
 from ..quotes import Price, Quotes
 from ..transport import CurveKeys, LinkSettings, dial_peers
@@ -46,9 +47,10 @@ class Opener:
         timeout: float,
         book: Book | None = None,
         most: Price | None = None,
+        network: LiveNetwork | None = None,
     ) -> None:
         """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case. `most`: what
-        any committee, the first or a later one, may cost."""
+        any committee, the first or a later one, may cost. `network`: what shapes the links, as it does at the peers."""
         self.pinned = pinned
         self._context = context
         self._directory = directory
@@ -56,6 +58,7 @@ class Opener:
         self._timeout = timeout
         self._book = book
         self._most = most
+        self._network = network
         self._strangers = Strangers(directory, pinned)
 
     def seat(
@@ -95,7 +98,8 @@ class Opener:
 
     def dial(self, seated: Seated) -> PrivateSession:
         """Open the links to both compute peers. Raises PeerLost, PeerError or NetworkError naming the peer."""
-        links = dial_peers(self._context, seated.seats, self.pinned, seated.keys, LinkSettings(timeout=self._timeout))
+        settings = LinkSettings(timeout=self._timeout)
+        links = dial_peers(self._context, seated.seats, self.pinned, seated.keys, settings, self._network)
         return PrivateSession(
             links.circle,
             (links.peer0, links.peer1),

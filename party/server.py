@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ..ends import LinkSettings
 from ..errors import ConfigError
+from ..livenetwork import LiveNetwork
 from ..records import tidy
 from ..zmqlink import new_context
 from .limits import add_limits, limits
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             engines=engines if engines is not None else load_engines(),
             account=account,
             patience=patience,
+            network=LiveNetwork.beside(options.roster, started.name) if options.roster is not None else None,
         )
         served = models if models is not None else load_models(options.model or list(started.models))
         node = Node(around, served, options.max_sessions, quoting)

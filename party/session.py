@@ -28,8 +28,11 @@ from .. import __version__
 from ..ends import Ends, LinkSettings
 from ..errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
 from ..link import Circle
+from ..livenetwork import LiveNetwork
 from ..members import Members
+from ..network import CLIENT as CLIENT_NAME
 from ..receipts import Receipt
+from ..shaping import ShapedLine
 from ..signed import Signed
 from ..wire import CLIENT, DEALER, ROLE_NAMES, Binding, Introduction, Offer, Statement
 from ..zmqlink import CurveKeys, ZmqLink
@@ -85,6 +88,7 @@ class Surroundings:
     engines: Engines
     account: Account | None = None  # of the memory that sessions may take; None: not bounded
     patience: Patience = field(default_factory=Patience)
+    network: LiveNetwork | None = None  # what links are made to be like; None: as they are
 
     @property
     def members(self) -> Members:
@@ -188,6 +192,7 @@ class Seat:
             self.circle,
             self._settings(role),
             affinity=_affinity(self.offer.role, role),
+            line=self._line(role),
         )
         self._completed()
 
@@ -242,6 +247,7 @@ class Seat:
             self.circle,
             self._settings(role),
             affinity=_affinity(self.offer.role, role),
+            line=self._line(role),
         )
         self._links[role] = link
         self._completed()
@@ -255,6 +261,14 @@ class Seat:
         if self._need is not None and role in self._need.frames:
             return replace(settings, max_body=self._need.frames[role])
         return replace(settings, max_body=MAX_FROM_CLIENT) if role == CLIENT else settings
+
+    def _line(self, role: int) -> ShapedLine | None:
+        """What shapes what comes from `role`."""
+        network = self._around.network
+        if network is None:
+            return None
+        member = None if role == CLIENT else self._around.members.member(self.offer.peers[role])
+        return network.line(member.name if member else CLIENT_NAME)
 
     def look_for_floods(self) -> None:
         """End the session if somebody sent more than it may have unread here. Any thread may ask, again and again."""
