@@ -13,6 +13,7 @@ from ..errors import TacitError
 from .cli_nodes import coordinator, identity_app, peer
 from .cli_options import FirstUse, Meant
 from .cli_peers import config_app, peers_app
+from .cli_study import study_app
 
 app = typer.Typer(
     name="tacit",
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(identity_app, name="identity")
 app.add_typer(config_app, name="config")
 app.add_typer(peers_app, name="peers")
+app.add_typer(study_app, name="study")
 
 
 def main() -> None:
