@@ -104,12 +104,14 @@ class Client:
         stop: str | Sequence[str] = (),
         logprobs: bool = False,
         top_logprobs: int = 0,
+        ignore_eos: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
 
         `prompt` is text, or a list of token ids taken as they are. `max_new_tokens`: None for what is
-        set, else 128. Temperature 0 takes the most likely token each time.
+        set, else 128. Temperature 0 takes the most likely token each time. `ignore_eos`: go on after an end-of-text token,
+        for measurements that need answers of one length.
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
         may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
@@ -140,7 +142,13 @@ class Client:
             max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else stop,
+            ignore_eos=ignore_eos,
         )
+
+    def encode(self, text: str, *, model: str | None = None) -> list[int]:
+        """The token ids of a text in a model's vocabulary, as `generate` takes them; found here, nothing is sent."""
+        self._check_open()
+        return self._catalogue.get(model or self._model).tokenizer.encode(text)
 
     def complete(self, prompt: str | Sequence[int], **settings: Any) -> Completion:
         """The whole answer at once; settings and errors as for `generate`."""

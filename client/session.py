@@ -166,6 +166,8 @@ class PrivateSession:
             online_bytes=field("online_bytes", 0, _COUNTER),
             offline_bytes=field("offline_bytes", 0, _COUNTER),
             offline_us=field("dealer_us", 0, _COUNTER),
+            compute_us=field("compute_us", 0, _COUNTER),
+            waiting_us=field("wait_us", 0, _COUNTER),
         )
         return _Share(np.frombuffer(message.body, "<u4"), scale, cost)
 
@@ -180,10 +182,13 @@ class PrivateSession:
 
 def _together(first: StepCost, second: StepCost, client_bytes: int) -> StepCost:
     """Both peers' cost of a step: they play the same rounds, and each counts the bytes on its own side."""
+    slower = max(first, second, key=lambda cost: cost.compute_us)
     return StepCost(
         rounds=max(first.rounds, second.rounds),
         online_bytes=first.online_bytes + second.online_bytes,
         offline_bytes=first.offline_bytes + second.offline_bytes,
         client_bytes=client_bytes,
         offline_us=max(first.offline_us, second.offline_us),
+        compute_us=slower.compute_us,
+        waiting_us=slower.waiting_us,
     )
