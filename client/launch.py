@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import NetworkError, PeerLost, TacitError, UsageError
+from ..tracing.recorder import Traces
+from ..tracing.whereabouts import tell_folder
 from .directory import Directory
 from .extras import need_peer_extra
 from .process import Child, run_to_end
@@ -59,10 +61,12 @@ class Cluster:
         peers: int = 3,
         port: int = 0,
         host: str = "127.0.0.1",
+        trace: str | Path | None = None,
     ) -> None:
-        """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one.
+        """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one. `trace`: a
+        folder in which every peer leaves what its sessions spend their time on (no content; see docs/tracing.md).
 
-        Raises UsageError for settings that cannot work.
+        Raises UsageError for settings that cannot work, ConfigError for a folder that cannot be written.
         """
         if peers < 3:
             raise UsageError(f"a cluster of {peers} peers cannot serve: a session takes two compute peers and a dealer")
@@ -72,6 +76,7 @@ class Cluster:
         self._peers = peers
         self._port = port
         self._host = host
+        self.trace = None if trace is None else Traces(trace).folder
         self._folder: ClusterFolder | None = None
         self._children: list[Child] = []
         self._processes: list[Process] = []
@@ -205,8 +210,9 @@ class Cluster:
         models = [argument for model in self._models for argument in ("--model", _absolute(model))]
         memory = default_allowance(self._peers)  # each on its own would take half of what all of them have
         limits = [] if memory is None else ["--max-memory", str(memory)]
+        traced = [] if self.trace is None else ["--trace", str(self.trace)]
         for name in names:
-            child(name, PEER_MODULE, "--host", self._host, *limits, *models)
+            child(name, PEER_MODULE, "--host", self._host, *limits, *traced, *models)
         child(COORDINATOR, COORDINATOR_MODULE, "--host", self._host, "--port", str(port))
         self._await_all()
         self._await_models()
@@ -216,6 +222,8 @@ class Cluster:
                 self._children, [*(member.mesh_endpoint for member in roster.members), self.url], strict=True
             )
         ]
+        if self.trace is not None:
+            tell_folder(self.roster_path, self.trace)
         folder.announce(self.url, self.roster_path)
 
     def _await_all(self) -> None:
