@@ -14,6 +14,8 @@ from types import TracebackType
 
 from ..errors import NetworkError, PeerLost, TacitError, UsageError
 from ..network import FILE, Network, Profile
+from ..tracing.recorder import Traces
+from ..tracing.whereabouts import tell_folder
 from .directory import Directory
 from .extras import need_peer_extra
 from .process import Child, run_to_end
@@ -62,12 +64,14 @@ class Cluster:
         port: int = 0,
         host: str = "127.0.0.1",
         network: Network | Profile | str | Sequence[str] | None = None,
+        trace: str | Path | None = None,
     ) -> None:
-        """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one.
+        """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one. `trace`: a
+        folder in which every peer leaves what its sessions spend their time on (no content; see docs/tracing.md).
 
         `network`: makes the links of sessions like lines with these profiles, as `tacit up --network` does: "wan", or
         ["wan", "peer-0:peer-1=rtt=200ms"]; the peers are peer-0, peer-1 …, and whoever asks is "client". None: as they are.
-        Raises UsageError for settings that cannot work.
+        Raises UsageError for settings that cannot work, ConfigError for a folder that cannot be written.
         """
         if peers < 3:
             raise UsageError(f"a cluster of {peers} peers cannot serve: a session takes two compute peers and a dealer")
@@ -80,6 +84,7 @@ class Cluster:
         self._network = None if network is None else as_network(network)
         if self._network is not None:
             check_names(self._network, self._names)
+        self.trace = None if trace is None else Traces(trace).folder
         self._folder: ClusterFolder | None = None
         self._children: list[Child] = []
         self._processes: list[Process] = []
@@ -236,8 +241,9 @@ class Cluster:
         models = [argument for model in self._models for argument in ("--model", _absolute(model))]
         memory = default_allowance(self._peers)  # each on its own would take half of what all of them have
         limits = [] if memory is None else ["--max-memory", str(memory)]
+        traced = [] if self.trace is None else ["--trace", str(self.trace)]
         for name in names:
-            child(name, PEER_MODULE, "--host", self._host, *limits, *models)
+            child(name, PEER_MODULE, "--host", self._host, *limits, *traced, *models)
         child(COORDINATOR, COORDINATOR_MODULE, "--host", self._host, "--port", str(port))
         self._await_all()
         self._await_models()
@@ -247,6 +253,8 @@ class Cluster:
                 self._children, [*(member.mesh_endpoint for member in roster.members), self.url], strict=True
             )
         ]
+        if self.trace is not None:
+            tell_folder(self.roster_path, self.trace)
         folder.announce(self.url, self.roster_path)
 
     def _await_all(self) -> None:
