@@ -110,7 +110,8 @@ def ask(
     protocol: Annotated[
         str,
         typer.Option(
-            help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine."
+            help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine. "
+            "[bold]crypten[/]: to compare with; protects less (docs/crypten.md)."
         ),
     ] = "pair",
     cluster: Meant = None,
@@ -137,8 +138,10 @@ def ask(
     trust_on_first_use: FirstUse = False,
 ) -> None:
     """Ask a running cluster, privately; without one, start a cluster for this question."""
-    if protocol not in ("pair", "plain"):
-        raise typer.BadParameter(f"{protocol!r} is not a protocol; choose pair or plain", param_hint="--protocol")
+    if protocol not in ("pair", "plain", "crypten"):
+        raise typer.BadParameter(
+            f"{protocol!r} is not a protocol; choose pair, plain or crypten", param_hint="--protocol"
+        )
     from .commands import run_ask
 
     settings: dict[str, Any] = {
