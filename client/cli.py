@@ -11,9 +11,11 @@ import typer
 
 from .. import __version__
 from ..errors import TacitError
+from .cli_network import PROFILES, network_app
 from .cli_nodes import coordinator, identity_app, peer
 from .cli_options import FirstUse, Meant
 from .cli_peers import config_app, peers_app
+from .cli_study import study_app
 
 app = typer.Typer(
     name="tacit",
@@ -28,6 +30,8 @@ app = typer.Typer(
 app.add_typer(identity_app, name="identity")
 app.add_typer(config_app, name="config")
 app.add_typer(peers_app, name="peers")
+app.add_typer(network_app, name="network")
+app.add_typer(study_app, name="study")
 
 
 def main() -> None:
@@ -76,6 +80,9 @@ def up(
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the coordinator; 0: any free one.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    network: Annotated[
+        list[str] | None, typer.Option(help=f"Make the links like lines: {PROFILES}, or A:B=PROFILE for one pair.")
+    ] = None,
     trace: Annotated[
         Path | None, typer.Option(help="Folder for what sessions spend their time on, by party (no content).")
     ] = None,
@@ -83,7 +90,7 @@ def up(
     """Run a cluster on this machine: a coordinator and three or more peers, until Ctrl-C."""
     from .commands import run_up
 
-    run_up(peers=peers, models=model, port=port, host=host, trace=trace)
+    run_up(peers=peers, models=model, port=port, host=host, network=network, trace=trace)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,9 +36,10 @@ class PlainRunner:
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         from ..models.decoder import forward
 
+        started = time.perf_counter()
         logits = forward(self._protocol, self._spec, list(tokens), self._caches, self._position)
         self._position += len(tokens)
-        return Step(logits[0], StepCost())
+        return Step(logits[0], StepCost(compute_us=int(1e6 * (time.perf_counter() - started))))
 
     def finish(self) -> None:
         """Nobody to part from."""
