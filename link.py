@@ -22,11 +22,11 @@ from .ends import Ends, LinkSettings, LinkStats
 from .errors import NetworkError, PeerError, PeerLost, TacitError
 from .frames import Field, FrameReader, FrameWriter, Head, Ledger, Message
 from .records import tidy
+from .shaping import WRAPPING
 
 if TYPE_CHECKING:
     from .tracing.recorder import Recorder
 
-WRAPPING = 42  # bytes around a part on the line, at most: ZMTP's length, CURVE's name, nonce and tag
 PARTS_OF_A_FRAME = 2  # a header and a body
 
 Buffer = Any  # whatever exports C-contiguous memory: bytes, bytearray, memoryview, numpy array
@@ -111,6 +111,11 @@ class Link(ABC):
     def _close(self) -> None:
         """Let go of the transport; what was sent may still travel."""
 
+    @property
+    def clock(self) -> str:
+        """Of a shaped link: which clock both ends must share (`shaped.py`); else nothing."""
+        return ""
+
     def _arrived(self) -> int | None:
         """Bytes that came in so far, with all that carries them; None where that cannot be told."""
         return None
@@ -139,14 +144,14 @@ class Link(ABC):
         deadline = time.monotonic() + limit
         transcript = self.ends.transcript()
         with self._lock:
-            mine = frames.hello(self.ends.session, transcript, self._nonce)
+            mine = frames.hello(self.ends.session, transcript, self._nonce, self.clock)
             self._attempt(lambda: self._put(mine, False) or None, deadline, limit, "did not connect")
             part, more = self._attempt(lambda: self._take(True), deadline, limit, "did not say hello")
             try:
                 if more:
                     raise PeerError(self.remote, "sent a hello of several parts")
                 self._remote_nonce = frames.read_hello(
-                    bytes(part), self.ends.session, transcript, self._nonce, self.remote
+                    bytes(part), self.ends.session, transcript, self._nonce, self.remote, self.clock
                 )
             except PeerError as error:
                 self._fail(error)

@@ -22,6 +22,7 @@ from .resolve import Reference, find
 from .results import Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
+from .shapes import shaped_network
 
 if TYPE_CHECKING:
     from .launch import Cluster
@@ -87,6 +88,7 @@ class Client:
             if self._own is not None:
                 self._own.stop()
             raise
+        self._network = shaped_network(meant)
         self._directory = Directory(self._pinned.url, timeout=self._timeout)
         self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
@@ -131,6 +133,7 @@ class Client:
                 self._book,
                 self._policy.most,
                 self._traces,
+                self._network,
             )
             return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 

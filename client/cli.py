@@ -10,6 +10,7 @@ import typer
 
 from .. import __version__
 from ..errors import TacitError
+from .cli_network import PROFILES, network_app
 from .cli_nodes import coordinator, identity_app, peer
 from .cli_options import FirstUse, Meant
 from .cli_peers import config_app, peers_app
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.add_typer(identity_app, name="identity")
 app.add_typer(config_app, name="config")
 app.add_typer(peers_app, name="peers")
+app.add_typer(network_app, name="network")
 app.add_typer(study_app, name="study")
 
 
@@ -77,11 +79,14 @@ def up(
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the coordinator; 0: any free one.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    network: Annotated[
+        list[str] | None, typer.Option(help=f"Make the links like lines: {PROFILES}, or A:B=PROFILE for one pair.")
+    ] = None,
 ) -> None:
     """Run a cluster on this machine: a coordinator and three or more peers, until Ctrl-C."""
     from .commands import run_up
 
-    run_up(peers=peers, models=model, port=port, host=host)
+    run_up(peers=peers, models=model, port=port, host=host, network=network)
 
 
 @app.command()

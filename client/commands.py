@@ -37,18 +37,22 @@ _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty(
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def run_up(*, peers: int, models: Sequence[str] | None, port: int, host: str) -> None:
+def run_up(
+    *, peers: int, models: Sequence[str] | None, port: int, host: str, network: Sequence[str] | None = None
+) -> None:
     """Start a cluster, show it, watch over it until Ctrl-C (or SIGTERM, SIGHUP) or until a process ends."""
     from .launch import DEFAULT_MODEL, Cluster
 
     interrupt_on_signals()
     ready = False
-    cluster = Cluster(model=models or DEFAULT_MODEL, peers=peers, port=port, host=host)
+    cluster = Cluster(model=models or DEFAULT_MODEL, peers=peers, port=port, host=host, network=network or None)
     try:
         with _progress() as say:
             cluster.start(say)
         ready = True
         _out.print(_processes(cluster))
+        if cluster.network is not None:
+            _out.print(f"Links are made like: {cluster.network.text}. Change it with: tacit network set PROFILE")
         _out.print("Ready. Ask in another terminal: [bold]tacit ask 'Once upon a time'[/]  (Ctrl-C stops everything)")
         sys.stdout.flush()
         cluster.wait(lambda what: _err.print(f"[yellow]{what}[/]"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import zmq
 
 from ..errors import IdentityError, TacitError
+from ..livenetwork import LiveNetwork
 from ..members import Pinned
 from ..quotes import Price, Quotes
 from ..tracing.recorder import Traces, clock
@@ -49,9 +50,11 @@ class Opener:
         book: Book | None = None,
         most: Price | None = None,
         traces: Traces | None = None,
+        network: LiveNetwork | None = None,
     ) -> None:
         """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case. `most`: what
-        any committee, the first or a later one, may cost. `traces`: where to leave records of what sessions do."""
+        any committee, the first or a later one, may cost. `traces`: where to leave records of what sessions do.
+        `network`: what shapes the links, as it does at the peers."""
         self.pinned = pinned
         self._context = context
         self._directory = directory
@@ -60,6 +63,7 @@ class Opener:
         self._book = book
         self._most = most
         self._traces = traces
+        self._network = network
         self._strangers = Strangers(directory, pinned)
 
     def seat(
@@ -108,7 +112,7 @@ class Opener:
             recorder.span("seating", seated.asked)
         since, settings = clock(), LinkSettings(timeout=self._timeout)
         try:
-            links = dial_peers(self._context, seated.seats, self.pinned, seated.keys, settings, recorder)
+            links = dial_peers(self._context, seated.seats, self.pinned, seated.keys, settings, recorder, self._network)
         except TacitError as error:
             if recorder is not None:
                 recorder.close(type(error).__name__)

@@ -13,11 +13,13 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import NetworkError, PeerLost, TacitError, UsageError
+from ..network import FILE, Network, Profile
 from ..tracing.recorder import Traces
 from ..tracing.whereabouts import tell_folder
 from .directory import Directory
 from .extras import need_peer_extra
 from .process import Child, run_to_end
+from .shapes import as_network, check_names
 from .state import ClusterFolder
 from .warmth import is_warm, set_warm
 
@@ -61,11 +63,14 @@ class Cluster:
         peers: int = 3,
         port: int = 0,
         host: str = "127.0.0.1",
+        network: Network | Profile | str | Sequence[str] | None = None,
         trace: str | Path | None = None,
     ) -> None:
         """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one. `trace`: a
         folder in which every peer leaves what its sessions spend their time on (no content; see docs/tracing.md).
 
+        `network`: makes the links of sessions like lines with these profiles, as `tacit up --network` does: "wan", or
+        ["wan", "peer-0:peer-1=rtt=200ms"]; the peers are peer-0, peer-1 …, and whoever asks is "client". None: as they are.
         Raises UsageError for settings that cannot work, ConfigError for a folder that cannot be written.
         """
         if peers < 3:
@@ -76,6 +81,9 @@ class Cluster:
         self._peers = peers
         self._port = port
         self._host = host
+        self._network = None if network is None else as_network(network)
+        if self._network is not None:
+            check_names(self._network, self._names)
         self.trace = None if trace is None else Traces(trace).folder
         self._folder: ClusterFolder | None = None
         self._children: list[Child] = []
@@ -118,6 +126,27 @@ class Cluster:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+    @property
+    def network(self) -> Network | None:
+        """What its links are made to be like."""
+        return self._network
+
+    def set_network(self, network: Network | Profile | str | Sequence[str]) -> None:
+        """Make the links like other lines, those of running sessions too, within 0.1 s; what is on its way arrives as before.
+
+        Raises UsageError if the cluster was started without a network, or for a party that it does not have.
+        """
+        found = as_network(network)
+        check_names(found, self._names)
+        if self._network is None or self._folder is None:
+            raise UsageError("the links of this cluster are not shaped: start it with Cluster(network=…)")
+        found.save(self._folder.path / FILE)
+        self._network = found
+
+    @property
+    def _names(self) -> list[str]:
+        return [f"peer-{number}" for number in range(self._peers)]
 
     @property
     def processes(self) -> list[Process]:
@@ -182,7 +211,7 @@ class Cluster:
             _warm()
             set_warm()
         progress("starting coordinator and peers")
-        names = [f"peer-{number}" for number in range(self._peers)]
+        names = self._names
         identities = {name: Identity.create() for name in ("coordinator", *names)}
         with _free_ports(self._host, self._peers + 1) as ports:
             port, mesh_ports = self._port or ports[-1], ports[:-1]
@@ -198,6 +227,8 @@ class Cluster:
         )
         self.roster_path = folder.path / "cluster.json"
         roster.save(self.roster_path)
+        if self._network is not None:
+            self._network.save(folder.path / FILE)
         for name, identity in identities.items():
             identity.save(folder.path / f"{name}.identity")
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ..ends import LinkSettings
 from ..errors import ConfigError
+from ..livenetwork import LiveNetwork
 from ..records import tidy
 from ..tracing.recorder import Traces
 from ..zmqlink import new_context
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             engines=engines if engines is not None else load_engines(),
             account=account,
             patience=patience,
+            network=LiveNetwork.beside(options.roster, started.name) if options.roster is not None else None,
             traces=traces,
         )
         served = models if models is not None else load_models(options.model or list(started.models))

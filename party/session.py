@@ -28,8 +28,11 @@ from .. import __version__
 from ..ends import Ends, LinkSettings
 from ..errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
 from ..link import Circle
+from ..livenetwork import LiveNetwork
 from ..members import Members
+from ..network import CLIENT as CLIENT_NAME
 from ..receipts import Receipt
+from ..shaping import ShapedLine
 from ..signed import Signed
 from ..tracing.recorder import DONE, Recorder, Traces, clock
 from ..wire import CLIENT, DEALER, ROLE_NAMES, Binding, Introduction, Offer, Statement
@@ -86,6 +89,7 @@ class Surroundings:
     engines: Engines
     account: Account | None = None  # of the memory that sessions may take; None: not bounded
     patience: Patience = field(default_factory=Patience)
+    network: LiveNetwork | None = None  # what links are made to be like; None: as they are
     traces: Traces | None = None  # where to leave records of what sessions do; None: they leave none
 
     @property
@@ -190,6 +194,7 @@ class Seat:
             self.circle,
             self._settings(role),
             affinity=_affinity(self.offer.role, role),
+            line=self._line(role),
         )
         self._completed()
 
@@ -244,6 +249,7 @@ class Seat:
             self.circle,
             self._settings(role),
             affinity=_affinity(self.offer.role, role),
+            line=self._line(role),
         )
         self._links[role] = link
         self._completed()
@@ -257,6 +263,14 @@ class Seat:
         if self._need is not None and role in self._need.frames:
             return replace(settings, max_body=self._need.frames[role])
         return replace(settings, max_body=MAX_FROM_CLIENT) if role == CLIENT else settings
+
+    def _line(self, role: int) -> ShapedLine | None:
+        """What shapes what comes from `role`."""
+        network = self._around.network
+        if network is None:
+            return None
+        member = None if role == CLIENT else self._around.members.member(self.offer.peers[role])
+        return network.line(member.name if member else CLIENT_NAME)
 
     def look_for_floods(self) -> None:
         """End the session if somebody sent more than it may have unread here. Any thread may ask, again and again."""

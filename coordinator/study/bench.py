@@ -38,6 +38,9 @@ class Bench(Protocol):
     def ask(self, case: Case) -> Generation:
         """An answer that has not begun. Raises what `Client.generate` raises."""
 
+    def check(self) -> None:
+        """Raises PeerLost naming a process of the study's own that has ended."""
+
     def close(self) -> None:
         """Let go of everything."""
 
@@ -54,6 +57,9 @@ class PlainBench:
     def ask(self, case: Case) -> Generation:
         prompt = prompt_ids(self._model.tokenizer.encode, self._model.facts.vocab, case.prompt_tokens)
         return self._model.generate(prompt, max_new_tokens=case.new_tokens, ignore_eos=True)
+
+    def check(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -90,7 +96,6 @@ class ClusterBench:
         return self._client.generate(prompt, model=self._model.name, max_new_tokens=case.new_tokens, ignore_eos=True)
 
     def check(self) -> None:
-        """Raises PeerLost naming a process of the study's own cluster that has ended."""
         if self._cluster is not None:
             self._cluster.check()
 

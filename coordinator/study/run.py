@@ -203,13 +203,12 @@ class _Benches:
     def look(self) -> None:
         """Let go of a cluster that lost a process, so that the next answer has another."""
         for protocol, bench in list(self._made.items()):
-            if isinstance(bench, ClusterBench):
-                try:
-                    bench.check()
-                except TacitError as error:
-                    self._say(f"{error}; starting another cluster")
-                    del self._made[protocol]
-                    bench.close()
+            try:
+                bench.check()
+            except TacitError as error:
+                self._say(f"{error}; starting another cluster")
+                del self._made[protocol]
+                bench.close()
 
     def close(self) -> None:
         for bench in self._made.values():
