@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import TacitError
+from .cli_estimate import calibrate, estimate
 from .cli_options import FirstUse, Meant
 from .cli_peers import config_app, peers_app
 
@@ -39,6 +40,8 @@ identity_app = typer.Typer(no_args_is_help=True, help="Make and show the identit
 app.add_typer(identity_app, name="identity")
 app.add_typer(config_app, name="config")
 app.add_typer(peers_app, name="peers")
+app.command()(calibrate)
+app.command()(estimate)
 
 
 def main() -> None:
