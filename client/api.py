@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..errors import TacitError, UsageError
+from ..tracing.recorder import Traces
 from ..transport import new_context
 from .catalogue import Catalogue
 from .connect import Opener
@@ -21,6 +22,7 @@ from .resolve import Reference, find
 from .results import Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
+from .shapes import shaped_network
 
 if TYPE_CHECKING:
     from .launch import Cluster
@@ -45,6 +47,7 @@ class Client:
         policy: Policy | None = None,
         keep_receipts: bool | None = None,
         trust_on_first_use: bool = False,
+        trace: str | Path | None = None,
         notice: Callable[[str], None] = log.warning,
     ) -> None:
         """`cluster`: a cluster.json or cluster.toml (it pins the peers and names the coordinator), a name in config.toml, a
@@ -55,8 +58,10 @@ class Client:
         `model`: the default for every request. `timeout`: seconds that one step may take. `policy`: whom to accept as
         peers, and how often to go on without one that was lost. `keep_receipts`: store what the peers sign
         (`tacit receipts` shows it). For these None means: as set in config.toml or by a TACIT_* variable.
-        `trust_on_first_use`: where no peer is pinned yet, pin those that the coordinator shows, at its word. `notice`
-        is told of every pin made so, and of every new key that was followed.
+        `trust_on_first_use`: where no peer is pinned yet, pin those that the coordinator shows, at its word. `trace`: a
+        folder in which to leave what each answer spends its time on at this client (no content; see docs/tracing.md); None:
+        that of a `Cluster` given here, if it traces. `notice` is told of every pin made so, of every new key that was
+        followed, and of a trace that could not be written.
         Raises ConfigError, UsageError or NetworkError; on first use also PeerError.
         """
         self._own: Cluster | None = None
@@ -64,6 +69,9 @@ class Client:
         meant = _meant(cluster, self._config)
         self._named = meant.name if meant else None
         self._timeout = self._setting("timeout", timeout)
+        if trace is None and cluster is not None and not isinstance(cluster, str | Path):
+            trace = cluster.trace
+        self._traces = None if trace is None else Traces(trace, notice)
         self._model: str | None = self._setting("model", model)
         self._book = Book() if self._setting("keep_receipts", keep_receipts) else None
         policy = policy or configured_policy(self._config, self._named)
@@ -80,6 +88,7 @@ class Client:
             if self._own is not None:
                 self._own.stop()
             raise
+        self._network = shaped_network(meant)
         self._directory = Directory(self._pinned.url, timeout=self._timeout)
         self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
@@ -97,12 +106,14 @@ class Client:
         stop: str | Sequence[str] = (),
         logprobs: bool = False,
         top_logprobs: int = 0,
+        ignore_eos: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
 
         `prompt` is text, or a list of token ids taken as they are. `max_new_tokens`: None for what is
-        set, else 128. Temperature 0 takes the most likely token each time.
+        set, else 128. Temperature 0 takes the most likely token each time. `ignore_eos`: go on after an end-of-text token,
+        for measurements that need answers of one length.
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
         may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
@@ -114,7 +125,15 @@ class Client:
 
         def start(prompt_tokens: int, new_tokens: int) -> Runner:
             opener = Opener(
-                self._context, self._directory, self._pinned, found.facts, self._timeout, self._book, self._policy.most
+                self._context,
+                self._directory,
+                self._pinned,
+                found.facts,
+                self._timeout,
+                self._book,
+                self._policy.most,
+                self._traces,
+                self._network,
             )
             return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 
@@ -126,7 +145,13 @@ class Client:
             max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else stop,
+            ignore_eos=ignore_eos,
         )
+
+    def encode(self, text: str, *, model: str | None = None) -> list[int]:
+        """The token ids of a text in a model's vocabulary, as `generate` takes them; found here, nothing is sent."""
+        self._check_open()
+        return self._catalogue.get(model or self._model).tokenizer.encode(text)
 
     def complete(self, prompt: str | Sequence[int], **settings: Any) -> Completion:
         """The whole answer at once; settings and errors as for `generate`."""

@@ -37,18 +37,22 @@ _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty(
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def run_up(*, peers: int, models: Sequence[str] | None, port: int, host: str) -> None:
+def run_up(
+    *, peers: int, models: Sequence[str] | None, port: int, host: str, network: Sequence[str] | None = None
+) -> None:
     """Start a cluster, show it, watch over it until Ctrl-C (or SIGTERM, SIGHUP) or until a process ends."""
     from .launch import DEFAULT_MODEL, Cluster
 
-    _interrupt_on_signals()
+    interrupt_on_signals()
     ready = False
-    cluster = Cluster(model=models or DEFAULT_MODEL, peers=peers, port=port, host=host)
+    cluster = Cluster(model=models or DEFAULT_MODEL, peers=peers, port=port, host=host, network=network or None)
     try:
         with _progress() as say:
             cluster.start(say)
         ready = True
         _out.print(_processes(cluster))
+        if cluster.network is not None:
+            _out.print(f"Links are made like: {cluster.network.text}. Change it with: tacit network set PROFILE")
         _out.print("Ready. Ask in another terminal: [bold]tacit ask 'Once upon a time'[/]  (Ctrl-C stops everything)")
         sys.stdout.flush()
         cluster.wait(lambda what: _err.print(f"[yellow]{what}[/]"))
@@ -79,7 +83,7 @@ def run_ask(
     from .policy import configured_policy
     from .resolve import find
 
-    _interrupt_on_signals()
+    interrupt_on_signals()
     config = Config.load()
     if protocol == "plain":
         from .plain import generate
@@ -203,7 +207,7 @@ def run_status(cluster: str | None, trust_on_first_use: bool, as_json: bool, wat
     if trust_on_first_use:
         meant.pinned(trust_on_first_use=True, say=_notice)
     if watch:
-        _interrupt_on_signals()
+        interrupt_on_signals()
     status.run_status(meant.where, as_json=as_json, watch=watch)
 
 
@@ -324,7 +328,7 @@ def _processes(cluster: Cluster) -> Table:
     return table
 
 
-def _interrupt_on_signals() -> None:
+def interrupt_on_signals() -> None:
     """End tidily on every signal that means to end; SIGINT too, which a shell switches off for background jobs."""
 
     def interrupt(number: int, frame: object) -> None:

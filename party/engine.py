@@ -36,6 +36,8 @@ from ..protocols.pair.peer import PairPeer
 from ..protocols.pair.reveal import client_share
 from ..protocols.pair.scales import BITS_LOGITS, FRAC_LOGITS
 from ..protocols.pair.secret import U64
+from ..protocols.pair.traced import TracedDealer, TracedParty
+from ..protocols.sited import Sited
 from ..protocols.trace.trace import Trace
 from .links import ComputeLinks, DealerLinks, SessionLimits, Tally
 from .memory import keep_freed_memory
@@ -61,9 +63,15 @@ class _Compute:
         self._model, self._links, self._limits, self._role = model, links, limits, role
         self._trees = make_trees(tree_keys(links.session))
         seed = links.dealer.seed(b"correlations")
-        self._party = Party(role, links.peer, links.dealer, seed, self._trees)
+        self._recorder = links.recorder
+        self._party = (
+            Party(role, links.peer, links.dealer, seed, self._trees)
+            if links.recorder is None
+            else TracedParty(links.recorder, role, links.peer, links.dealer, seed, self._trees)
+        )
         self._between = Prg(links.peer.seed(b"between the peers"))
-        self._protocol = PairPeer(self._party, model.weights)
+        peer = PairPeer(self._party, model.weights)
+        self._protocol = peer if links.recorder is None else Sited(peer, links.recorder)
         self._caches = self._protocol.new_cache()
         self._length, self._step, self._planned = 0, 0, 0
         self._ahead = window(model, limits.prompt_tokens)
@@ -76,7 +84,12 @@ class _Compute:
             message = self._links.client.receive(("prompt", "end"), timeout=timeout)
             if message.kind == "end":
                 break
-            self._answer(message.fields, message.body)
+            if self._recorder is None:
+                self._answer(message.fields, message.body)
+            else:
+                self._recorder.begin(self._step, "embed")
+                self._answer(message.fields, message.body)
+                self._recorder.flush()  # while the client has its turn
         self._links.client.send("account", steps=self._step, **self._totals)
         self._links.dealer.send("end")
         return Tally(self._step, **self._totals, transcript=self._party.transcript)
@@ -109,6 +122,8 @@ class _Compute:
         self._plan_ahead(1)
         self._party.begin(self._step)
         logits = forward(self._protocol, self._model.spec, rows, self._caches, self._length)
+        if self._recorder is not None:
+            self._recorder.enter("reveal")
         share = client_share(logits, self._role, self._between, self._step)
         dealt = self._links.dealer.receive("dealt")
         dealt.integer("step", self._step, self._step, self._links.dealer.remote)
@@ -130,6 +145,8 @@ class _Compute:
             wait_us=int(1e6 * wait),
             dealer_us=dealer_us,
         )
+        if self._recorder is not None:
+            self._recorder.end()
         self._totals["rounds"] += counters.rounds
         self._totals["online_bytes"] += counters.online_bytes
         self._totals["offline_bytes"] += counters.offline_bytes
@@ -186,8 +203,10 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
     """
     keep_freed_memory()
     seeds = (links.peer0.seed(b"correlations"), links.peer1.seed(b"correlations"))
-    dealer = Dealer((links.peer0, links.peer1), seeds, make_trees(tree_keys(links.session)))
-    protocol = PairDealer(dealer, model.spec, model.scales)
+    both, trees, recorder = (links.peer0, links.peer1), make_trees(tree_keys(links.session)), links.recorder
+    dealer = Dealer(both, seeds, trees) if recorder is None else TracedDealer(recorder, both, seeds, trees)
+    deals = PairDealer(dealer, model.spec, model.scales)
+    protocol = deals if recorder is None else Sited(deals, recorder)
     caches = protocol.new_cache()
     step, length = 0, 0
     while True:
@@ -200,12 +219,17 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
         if asked[0] != (step, tokens) or step >= max(1, limits.max_new_tokens):
             raise PeerError(links.peer0.remote, f"asked for another step than {step} of {tokens} tokens")
         started = time.perf_counter()
+        if recorder is not None:
+            recorder.begin(step, "embed")
         dealer.begin(step)
         forward(protocol, model.spec, tokens, caches, length)
         dealer.flush()
         spent = int(1e6 * (time.perf_counter() - started))
         for link in (links.peer0, links.peer1):
             link.send("dealt", step=step, microseconds=spent)
+        if recorder is not None:
+            recorder.end()
+            recorder.flush()
         length += tokens
         step += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..link import Circle, Link
+from ..tracing.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class ComputeLinks:
     dealer: Link
     client: Link
     circle: Circle
+    recorder: Recorder | None = None  # of what this party does, where that was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +60,4 @@ class DealerLinks:
     peer0: Link
     peer1: Link
     circle: Circle
+    recorder: Recorder | None = None
