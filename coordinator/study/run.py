@@ -108,7 +108,7 @@ class Study:
         measured = {case for case, _ in self._done}
         for model in self._plan.models:
             cases = [
-                case for case in self._plan.cases(model) if case.protocol == "pair" and case in measured - recorded
+                case for case in self._plan.cases(model) if case.protocol != "plain" and case in measured - recorded
             ]
             found = trace_cases(model, self._plan, cases, lambda case: self._watcher.say(f"recording {case.key}"))
             self.results.sites += found.sites
