@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ...errors import ConfigError, TacitError
 from . import table
-from .bench import Bench, ClusterBench, PlainBench, measure
+from .bench import Bench, ClientBench, PlainBench, ShapedBench
 from .plan import ModelFact, Plan
 from .provenance import provenance
 from .records import FILE, Answer, Case, Provenance, Results
@@ -179,7 +179,7 @@ class Study:
     def _ask(self, benches: _Benches, case: Case, repetition: int) -> Answer | None:
         """None if it failed: then the case is left out."""
         try:
-            return measure(benches.of(case).ask(case), case, repetition)
+            return benches.of(case).answer(case, repetition)
         except TacitError as error:
             reason = " ".join(str(error).split())
             self.results.missing[case.key] = reason
@@ -224,7 +224,10 @@ class _Benches:
         """For this case first."""
         if case.protocol == "plain":
             return PlainBench(self._model)
-        return ClusterBench(self._model, network=self._networks[case.network], there=self._there, say=self._say)
+        network = self._networks[case.network]
+        if self._there is not None or network is None:
+            return ClientBench(self._model, self._there or "")
+        return ShapedBench(self._model, network, say=self._say)
 
     def look(self) -> None:
         """Let go of what lost a process, so that the next answer has another."""
