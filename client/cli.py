@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -82,11 +83,14 @@ def up(
     network: Annotated[
         list[str] | None, typer.Option(help=f"Make the links like lines: {PROFILES}, or A:B=PROFILE for one pair.")
     ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Folder for what sessions spend their time on, by party (no content).")
+    ] = None,
 ) -> None:
     """Run a cluster on this machine: a coordinator and three or more peers, until Ctrl-C."""
     from .commands import run_up
 
-    run_up(peers=peers, models=model, port=port, host=host, network=network)
+    run_up(peers=peers, models=model, port=port, host=host, network=network, trace=trace)
 
 
 @app.command()
@@ -135,6 +139,12 @@ def ask(
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one step may take. Default: 60")] = None,
     trust_on_first_use: FirstUse = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for what the answer spends its time on, for Perfetto; of all parties of one's own cluster."
+        ),
+    ] = None,
 ) -> None:
     """Ask a running cluster, privately; without one, start a cluster for this question."""
     if protocol not in ("pair", "plain"):
@@ -166,6 +176,7 @@ def ask(
         settings=settings,
         policy=policy,
         rules=rules,
+        trace=trace,
     )
 
 

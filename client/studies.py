@@ -72,7 +72,9 @@ def study(
         forwarded,
     )
     within = QUICK_SECONDS if quick else None
-    results = Study(plan, folder, there=cluster, resume=resume, within=within, watcher=watcher).run()
+    running = Study(plan, folder, there=cluster, resume=resume, within=within, watcher=watcher)
+    results = running.run()
+    running.trace()
     finish(results, folder)
     return results
 

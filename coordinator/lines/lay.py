@@ -86,13 +86,17 @@ class KernelLines:
         self.plain_address = {name: f"{PLAIN_SUBNET}.{number}" for number, name in enumerate(parties, 1)}
         self._forwarder: Forwarder | None = None
 
-    def __enter__(self) -> Self:
+    def open(self) -> None:
+        """Lay the lines; where that fails nothing stays. Raises ConfigError or NetworkError."""
         sweep()
         try:
             self._make()
         except BaseException:
             self.close()
             raise
+
+    def __enter__(self) -> Self:
+        self.open()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from ...client.api import Client
@@ -24,6 +25,7 @@ TEXT = (
     "Once upon a time there was a little girl who lived near the sea. Every morning she went down to the beach with her "
     "brother and looked for shells. One day they found a small green boat under the old bridge. "
 )
+SEEN_SECONDS = 0.1  # after which every party has seen another network
 STEP_SECONDS = 600.0  # that one step may take: a long prompt's correlations over a slow line take minutes
 
 Say = Callable[[str], None]
@@ -68,11 +70,21 @@ class PlainBench:
 class ClusterBench:
     """A cluster of this machine that serves one model, started for the study; or, by `there`, one that runs already."""
 
-    def __init__(self, model: ModelFact, *, there: str | None = None, say: Say = lambda what: None) -> None:
+    def __init__(
+        self,
+        model: ModelFact,
+        *,
+        network: Network | None = None,
+        there: str | None = None,
+        trace: Path | None = None,
+        say: Say = lambda what: None,
+    ) -> None:
+        """`network`: of the links until `set_network`. `trace`: where every party leaves what its sessions do."""
         self._model = model
+        self._network = network
         self._cluster: Cluster | None = None
         if there is None:
-            self._cluster = Cluster(model=model.given).start(say)
+            self._cluster = Cluster(model=model.given, network=network, trace=trace).start(say)
         try:
             # A resumed answer would be no clean measurement.
             self._client = Client(
@@ -85,8 +97,13 @@ class ClusterBench:
             raise
 
     def set_network(self, network: Network | None) -> None:
-        if network is not None:
-            raise UsageError("links cannot be shaped yet")
+        if network is None or network == self._network:
+            return
+        if self._cluster is None:
+            raise UsageError("the network of a cluster that runs already is left as it is")
+        self._cluster.set_network(network)
+        self._network = network
+        time.sleep(SEEN_SECONDS)
 
     def ask(self, case: Case) -> Generation:
         def encode(text: str) -> list[int]:

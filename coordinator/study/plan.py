@@ -92,6 +92,11 @@ class Plan:
             for new in self.new
         ]
 
+    def delay(self, case: Case) -> float:
+        """The longest round trip of its lines, in seconds; 0 if it is not known."""
+        network = self.networks[case.network]
+        return 0.0 if network is None else max(one.rtt for one in (network.default, *network.pairs.values()))
+
     def order(self, model: ModelFact) -> Iterator[tuple[Case, int]]:
         """The answers of a model: a case and the number of its repetition, from 0."""
         for repetition in range(self.repetitions):

@@ -23,10 +23,12 @@ from .plan import ModelFact, Plan
 from .provenance import provenance
 from .records import FILE, Answer, Case, Provenance, Results
 from .timing import TimeLeft
+from .traced import FILE as TRACE_FILE
+from .traced import trace_cases
 
 INTERRUPTED = "interrupted before it was measured"
 NO_TIME = "there was no time left for it"
-FILES = (FILE, table.FILE)
+FILES = (FILE, table.FILE, TRACE_FILE)
 _SHARE = 20  # of the time at most one in so many goes into writing
 
 
@@ -95,18 +97,39 @@ class Study:
         self._keep()
         return self.results
 
+    def trace(self) -> None:
+        """Record where the time goes, in one more answer of every case that has none recorded; trace.json among it.
+
+        Raises KeyboardInterrupt when interrupted: then the recordings of that model are lost, and nothing else.
+        """
+        if self._there is not None:
+            return
+        recorded = {site.case for site in self.results.sites}
+        measured = {case for case, _ in self._done}
+        for model in self._plan.models:
+            cases = [
+                case for case in self._plan.cases(model) if case.protocol == "pair" and case in measured - recorded
+            ]
+            found = trace_cases(model, self._plan, cases, lambda case: self._watcher.say(f"recording {case.key}"))
+            self.results.sites += found.sites
+            self.results.transfers += found.transfers
+            for case, reason in found.missing.items():
+                self._watcher.say(f"{case.key} was not recorded: {reason}")
+            self._keep()
+            found.save(self._folder)
+
     def _run_model(self, model: ModelFact, began: float) -> None:
         if not (todo := self._todo(model)):
             return
-        benches = _Benches(model, self._there, self._watcher.say)
+        benches = _Benches(model, self._plan, self._there, self._watcher.say)
         try:
-            self._warm_up(benches, todo)
+            self._warm_up(benches, todo, began)
             for case, repetition in self._plan.order(model):
                 if (case, repetition) in self._done or case.key in self.results.missing:
                     continue
                 if repetition and not self._in_time(case, began):
                     continue
-                self._watcher.measuring(case, repetition, self._left.total(one for one, _ in self._todo()))
+                self._watcher.measuring(case, repetition, self._time_left(began))
                 if (answer := self._ask(benches, case, repetition)) is not None:
                     self.results.answers.append(answer)
                     self._done.add((case, repetition))
@@ -125,25 +148,28 @@ class Study:
             if (case, repetition) not in self._done and case.key not in self.results.missing
         ]
 
-    def _warm_up(self, benches: _Benches, todo: list[tuple[Case, int]]) -> None:
+    def _warm_up(self, benches: _Benches, todo: list[tuple[Case, int]], began: float) -> None:
         """Answers that are thrown away: for every protocol and length still to come, on the line with the least delay."""
         quickest: dict[tuple[str, int, int], Case] = {}
         for case, _ in todo:
             kind = (case.protocol, case.prompt_tokens, case.new_tokens)
-            quickest[kind] = min(quickest.get(kind, case), case, key=self._delay)
+            quickest[kind] = min(quickest.get(kind, case), case, key=self._plan.delay)
         for case in quickest.values():
             for _ in range(self._plan.warmup):
                 if case.key in self.results.missing:
                     break
-                self._watcher.measuring(case, -1, self._left.total(one for one, _ in self._todo()))
+                self._watcher.measuring(case, -1, self._time_left(began))
                 if (answer := self._ask(benches, case, -1)) is not None:
                     self._left.learn(answer, warmup=True)
 
-    def _delay(self, case: Case) -> float:
-        network = self._plan.networks[case.network]
-        if network is None:
-            return 0.0
-        return max(profile.rtt for profile in (network.default, *network.pairs.values()))
+    def _time_left(self, began: float) -> float | None:
+        """Seconds for all that is still to be measured; None if not known."""
+        todo = self._todo()
+        left = self._left.total(case for case, _ in todo)
+        if left is None or self._within is None:
+            return left
+        must = self._left.total(case for case, repetition in todo if repetition == 0) or 0.0
+        return min(left, max(must, self._within - (time.monotonic() - began)))
 
     def _in_time(self, case: Case, began: float) -> bool:
         if self._within is None:
@@ -153,9 +179,7 @@ class Study:
     def _ask(self, benches: _Benches, case: Case, repetition: int) -> Answer | None:
         """None if it failed: then the case is left out."""
         try:
-            bench = benches.of(case)
-            bench.set_network(self._plan.networks[case.network])
-            return measure(bench.ask(case), case, repetition)
+            return measure(benches.of(case).ask(case), case, repetition)
         except TacitError as error:
             reason = " ".join(str(error).split())
             self.results.missing[case.key] = reason
@@ -185,23 +209,25 @@ class Study:
 class _Benches:
     """Of one model: made when first needed."""
 
-    def __init__(self, model: ModelFact, there: str | None, say: Callable[[str], None]) -> None:
-        self._model, self._there, self._say = model, there, say
+    def __init__(self, model: ModelFact, plan: Plan, there: str | None, say: Callable[[str], None]) -> None:
+        self._model, self._networks, self._there, self._say = model, plan.networks, there, say
         self._made: dict[str, Bench] = {}
 
     def of(self, case: Case) -> Bench:
         found = self._made.get(case.protocol)
         if found is None:
-            found = self._made[case.protocol] = self._make(case.protocol)
+            found = self._made[case.protocol] = self._make(case)
+        found.set_network(self._networks[case.network])
         return found
 
-    def _make(self, protocol: str) -> Bench:
-        if protocol == "plain":
+    def _make(self, case: Case) -> Bench:
+        """For this case first."""
+        if case.protocol == "plain":
             return PlainBench(self._model)
-        return ClusterBench(self._model, there=self._there, say=self._say)
+        return ClusterBench(self._model, network=self._networks[case.network], there=self._there, say=self._say)
 
     def look(self) -> None:
-        """Let go of a cluster that lost a process, so that the next answer has another."""
+        """Let go of what lost a process, so that the next answer has another."""
         for protocol, bench in list(self._made.items()):
             try:
                 bench.check()
