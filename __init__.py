@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .client.launch import Cluster
     from .client.policy import Policy
     from .client.results import Completion, Piece, Resume, Timings, TokenLogprob, Traffic, Usage
+    from .client.studies import study
     from .errors import (
         ConfigError,
         IdentityError,
@@ -55,6 +56,7 @@ __all__ = [
     "Usage",
     "UsageError",
     "__version__",
+    "study",
 ]
 
 _HOME = {
@@ -69,6 +71,7 @@ _HOME = {
     "TokenLogprob": "client.results",
     "Traffic": "client.results",
     "Usage": "client.results",
+    "study": "client.studies",
 }
 
 

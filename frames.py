@@ -7,7 +7,8 @@ A frame is a msgpack header and a body of any length:
 
 | state    | the other side may send                                      | and then      |
 | -------- | ------------------------------------------------------------ | ------------- |
-| new      | hello: [VERSION, session, transcript hash, nonce], one part   | open          |
+| new      | hello: [VERSION, session, transcript hash, nonce], one part;  | open          |
+|          | of a shaped link also which clock it goes by (`shaped.py`)    |               |
 | open     | a frame with the next sequence number, this session, any kind | open          |
 | open     | "bye": nothing more will come                                 | closed        |
 | open     | "abort" {culprit, reason, error}: the session failed          | closed        |
@@ -183,13 +184,15 @@ class Ledger:
         return self._consumed
 
 
-def hello(session: bytes, transcript: bytes, nonce: bytes) -> bytes:
-    """The first message on a link; its nonce is secret and seeds what the two sides draw in common."""
-    packed: bytes = msgpack.packb([VERSION, session, transcript, nonce])
+def hello(session: bytes, transcript: bytes, nonce: bytes, clock: str = "") -> bytes:
+    """The first message on a link; its nonce is secret and seeds what the two sides draw in common. `clock`: of a shaped link."""
+    packed: bytes = msgpack.packb([VERSION, session, transcript, nonce, *([clock] if clock else [])])
     return packed
 
 
-def read_hello(raw: bytes, session: bytes, transcript: bytes, own_nonce: bytes, remote: str) -> bytes:
+def read_hello(
+    raw: bytes, session: bytes, transcript: bytes, own_nonce: bytes, remote: str, own_clock: str = ""
+) -> bytes:
     """The other side's nonce. Raises PeerError if its hello is malformed or names other parties or another model."""
     if len(raw) > MAX_HEADER:
         raise PeerError(remote, "sent an oversized hello")
@@ -197,7 +200,7 @@ def read_hello(raw: bytes, session: bytes, transcript: bytes, own_nonce: bytes, 
         found = msgpack.unpackb(raw, raw=False, max_ext_len=0)
     except (ValueError, msgpack.UnpackException, RecursionError):
         raise PeerError(remote, "sent a hello that is not msgpack") from None
-    if type(found) is not list or len(found) != 4 or found[0] != VERSION:
+    if type(found) is not list or len(found) not in (4, 5) or found[0] != VERSION:
         raise PeerError(remote, "speaks another version of the link protocol")
     if found[1] != session:
         raise PeerError(remote, "said hello for another session")
@@ -206,4 +209,18 @@ def read_hello(raw: bytes, session: bytes, transcript: bytes, own_nonce: bytes, 
     nonce = found[3]
     if type(nonce) is not bytes or len(nonce) != NONCE_BYTES or nonce == own_nonce:
         raise PeerError(remote, "sent a hello without a fresh nonce")
+    if found[4:] != ([own_clock] if own_clock else []):
+        raise PeerError(remote, _unlike(shapes=len(found) == 5, own_clock=own_clock))
     return nonce
+
+
+def _unlike(*, shapes: bool, own_clock: str) -> str:
+    """Why two ends do not go together of which at least one shapes the link."""
+    if shapes and own_clock:
+        return "is on another machine: only links on one machine can be made like a line with a profile"
+    if shapes:
+        return (
+            "shapes this link, this end does not: its cluster was started with --network; "
+            "name it by its cluster.json, beside which its network.json is"
+        )
+    return "does not shape this link, this end does: its cluster has to be started with --network"

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -22,8 +22,11 @@ from .ends import Ends, LinkSettings, LinkStats
 from .errors import NetworkError, PeerError, PeerLost, TacitError
 from .frames import Field, FrameReader, FrameWriter, Head, Ledger, Message
 from .records import tidy
+from .shaping import WRAPPING
 
-WRAPPING = 42  # bytes around a part on the line, at most: ZMTP's length, CURVE's name, nonce and tag
+if TYPE_CHECKING:
+    from .tracing.recorder import Recorder
+
 PARTS_OF_A_FRAME = 2  # a header and a body
 
 Buffer = Any  # whatever exports C-contiguous memory: bytes, bytearray, memoryview, numpy array
@@ -76,6 +79,7 @@ class Link(ABC):
         self.ends = ends
         self.remote = ends.remote_name
         self.stats = LinkStats()
+        self.recorder: Recorder | None = None  # who wants to know what goes over this link, and when
         self._settings = settings
         self._circle = circle
         self._lock = threading.RLock()
@@ -107,6 +111,11 @@ class Link(ABC):
     def _close(self) -> None:
         """Let go of the transport; what was sent may still travel."""
 
+    @property
+    def clock(self) -> str:
+        """Of a shaped link: which clock both ends must share (`shaped.py`); else nothing."""
+        return ""
+
     def _arrived(self) -> int | None:
         """Bytes that came in so far, with all that carries them; None where that cannot be told."""
         return None
@@ -135,14 +144,14 @@ class Link(ABC):
         deadline = time.monotonic() + limit
         transcript = self.ends.transcript()
         with self._lock:
-            mine = frames.hello(self.ends.session, transcript, self._nonce)
+            mine = frames.hello(self.ends.session, transcript, self._nonce, self.clock)
             self._attempt(lambda: self._put(mine, False) or None, deadline, limit, "did not connect")
             part, more = self._attempt(lambda: self._take(True), deadline, limit, "did not say hello")
             try:
                 if more:
                     raise PeerError(self.remote, "sent a hello of several parts")
                 self._remote_nonce = frames.read_hello(
-                    bytes(part), self.ends.session, transcript, self._nonce, self.remote
+                    bytes(part), self.ends.session, transcript, self._nonce, self.remote, self.clock
                 )
             except PeerError as error:
                 self._fail(error)
@@ -182,6 +191,7 @@ class Link(ABC):
 
     def _write(self, kind: str, view: memoryview, fields: dict[str, Field]) -> None:
         size = view.nbytes
+        since = 0 if self.recorder is None else time.monotonic_ns()
         header = self._writer.head(kind, fields, size)
         if not self._put(header, True):
             self._resume(header, True)
@@ -193,6 +203,9 @@ class Link(ABC):
                 part = view[start : start + frames.PART]
                 if not self._put(part, False):
                     self._resume(part, False)
+        if self.recorder is not None:
+            number = self.stats.messages_sent
+            self.recorder.sent(kind, since, self.ends.remote_role, number, len(header) + size)
         self.stats.messages_sent += 1
         self.stats.bytes_sent += len(header) + size
 
@@ -204,12 +217,15 @@ class Link(ABC):
 
     def _await_credit(self) -> None:
         started = time.monotonic()
+        since = 0 if self.recorder is None else time.monotonic_ns()
         deadline = time.monotonic() + self._settings.timeout
         while self._ledger.must_wait:
             found = self._fetch(None, None, deadline, self._settings.timeout, "did not read what it was sent", True)
             if found is not None:
                 self._stash.append(found)
         self.stats.stalled_seconds += time.monotonic() - started
+        if self.recorder is not None:
+            self.recorder.span("waiting", since, self.ends.remote_role)
 
     # Receiving -------------------------------------------------------------------------------------------------------
 
@@ -226,10 +242,13 @@ class Link(ABC):
                 self._expect(kind, size, message.kind, message.body.nbytes)
             else:
                 started = time.monotonic()
+                since = 0 if self.recorder is None else time.monotonic_ns()
                 if self._reader.closed:
                     self._fail(PeerLost(self.remote, f"left the session, {kind!r} was still due"))
                 found = self._fetch(kind, size, started + limit, limit, f"sent no {kind!r}", False)
                 self.stats.waiting_seconds += time.monotonic() - started
+                if self.recorder is not None:
+                    self.recorder.span("waiting", since, self.ends.remote_role)
                 if found is None:
                     self._fail(PeerError(self.remote, "sent nothing"))
                 message = found
@@ -266,6 +285,7 @@ class Link(ABC):
     ) -> Message | None:
         """Turn a header part and the body parts that follow into a message; None if it was about the link itself."""
         raw, more = taken
+        since = 0 if self.recorder is None else time.monotonic_ns()
         head = self._reader.head(raw)
         if head.length > self._settings.max_body:
             raise PeerError(self.remote, f"announced a body of {head.length} bytes, over the limit of this session")
@@ -274,6 +294,9 @@ class Link(ABC):
         if head.kind not in frames.RESERVED and kind is not None:
             self._expect(kind, size, head.kind, head.length)
         body = self._body(head)
+        if self.recorder is not None:
+            number = self.stats.messages_received
+            self.recorder.read(head.kind, since, self.ends.remote_role, number, len(raw) + head.length)
         self.stats.messages_received += 1
         self.stats.bytes_received += len(raw) + head.length
         if head.kind == frames.CREDIT:
@@ -342,10 +365,15 @@ class Link(ABC):
                 {"culprit": named[:100], "reason": reason[:500], "error": type(error).__name__},
                 0,
             )
+            self._record_last(frames.ABORT, len(header))
             if self._put(header, True):
                 self._put(b"", False)
         finally:
             self._lock.release()
+
+    def _record_last(self, kind: str, size: int) -> None:
+        if self.recorder is not None:
+            self.recorder.last_word(kind, self.ends.remote_role, self.stats.messages_sent, size)
 
     def look(self) -> None:
         """Find out whether the other side is gone without goodbye; fails the circle if so. Never waits."""
@@ -382,6 +410,7 @@ class Link(ABC):
                 self.tell(failure)
             elif self._remote_nonce is not None and self._gone() is None:
                 header = self._writer.head(frames.BYE, {}, 0)
+                self._record_last(frames.BYE, len(header))
                 if self._put(header, True):
                     self._put(b"", False)
             self._closed = True

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from .ends import Ends, LinkSettings
 from .link import Buffer, Circle, Link
+from .shaped import Shaped
+from .shaping import ShapedLine
 
 Part = tuple[bytes, bool]
 
@@ -47,12 +49,30 @@ class MemoryLink(Link):
         self._outbox.over.set()
 
 
+class ShapedMemoryLink(Shaped, MemoryLink):
+    """One that behaves like a line with a profile."""
+
+
 def memory_pair(
-    ends: Ends, circles: tuple[Circle, Circle], settings: LinkSettings, names: tuple[str, str]
+    ends: Ends,
+    circles: tuple[Circle, Circle],
+    settings: LinkSettings,
+    names: tuple[str, str],
+    lines: tuple[ShapedLine | None, ShapedLine | None] = (None, None),
 ) -> tuple[MemoryLink, MemoryLink]:
-    """Both ends of one link, not opened yet (each side calls open() in its own thread)."""
+    """Both ends of one link, not opened yet (each side calls open() in its own thread).
+
+    `lines`: what shapes what the first and the second end receive."""
     ab, ba = Pipe(), Pipe()
     return (
-        MemoryLink(replace(ends, remote_name=names[1]), circles[0], settings, ba, ab),
-        MemoryLink(ends.mirrored(names[0]), circles[1], settings, ab, ba),
+        _made(replace(ends, remote_name=names[1]), circles[0], settings, ba, ab, lines[0]),
+        _made(ends.mirrored(names[0]), circles[1], settings, ab, ba, lines[1]),
     )
+
+
+def _made(
+    ends: Ends, circle: Circle, settings: LinkSettings, inbox: Pipe, outbox: Pipe, line: ShapedLine | None
+) -> MemoryLink:
+    if line is None:
+        return MemoryLink(ends, circle, settings, inbox, outbox)
+    return ShapedMemoryLink(line, ends, circle, settings, inbox, outbox)

@@ -11,16 +11,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import zmq
 
 from .ends import Ends, LinkSettings, LinkStats
 from .frames import Message
 from .link import Circle, Link
+from .livenetwork import LiveNetwork
 from .members import Members
 from .memlink import MemoryLink, memory_pair
 from .wire import CLIENT, Statement
 from .zmqlink import CurveKeys, ZmqLink, new_context
+
+if TYPE_CHECKING:
+    from .tracing.recorder import Recorder
 
 __all__ = [
     "Circle",
@@ -57,11 +62,13 @@ def dial_peers(
     pinned: Members,
     keys: CurveKeys,
     settings: LinkSettings | None = None,
+    recorder: Recorder | None = None,
+    network: LiveNetwork | None = None,
 ) -> ClientLinks:
     """Connect to the two compute peers that signed `statements` (as `wire.check_statements` returned them).
 
-    `keys` are the ones whose public half went into the SessionRequest. Raises NetworkError, PeerLost or PeerError
-    naming the peer; nothing is left open then.
+    `keys` are the ones whose public half went into the SessionRequest; a `recorder` hears of what goes over the
+    links; `network` shapes them. Raises NetworkError, PeerLost or PeerError naming the peer; nothing is left open then.
     """
     settings = settings or LinkSettings()
     circle = Circle()
@@ -76,8 +83,12 @@ def dial_peers(
                 remote_name=pinned.name_of(statement.peer_id),
                 manifest_hash=statement.manifest_hash,
             )
-            made.append(ZmqLink.dial(context, statement.endpoint, statement.curve_key, keys, ends, circle, settings))
+            member = pinned.member(statement.peer_id)
+            line = network.line(member.name) if network and member else None
+            endpoint, key = statement.endpoint, statement.curve_key
+            made.append(ZmqLink.dial(context, endpoint, key, keys, ends, circle, settings, line=line))
         for link in made:
+            link.recorder = recorder
             link.open()
     except BaseException:
         circle.close()

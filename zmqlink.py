@@ -25,6 +25,8 @@ from .errors import NetworkError
 from .frames import MAX_HEADER, PART
 from .line import Line
 from .link import Buffer, Circle, Link
+from .shaped import Shaped
+from .shaping import ShapedLine
 
 HEARTBEAT_MS = 300
 HEARTBEAT_TIMEOUT_MS = 1000
@@ -83,9 +85,8 @@ class ZmqLink(Link):
         self._ended: set[int | None] = set()  # descriptors of connections that ended since
         self._monitor = socket.get_monitor_socket(EVENTS)
 
-    @classmethod
+    @staticmethod
     def dial(
-        cls,
         context: zmq.Context[zmq.Socket[bytes]],
         endpoint: str,
         server_key: str,
@@ -95,21 +96,24 @@ class ZmqLink(Link):
         settings: LinkSettings,
         *,
         affinity: int = 1,
+        line: ShapedLine | None = None,
     ) -> ZmqLink:
-        """Connect to a binder that already admits `keys.public`, and only if it holds the secret of `server_key`."""
+        """Connect to a binder that already admits `keys.public`, and only if it holds the secret of `server_key`.
+
+        `line`: what shapes what is received; the other end must shape too.
+        """
         socket = _socket(context, keys, settings, affinity)
         try:
             socket.curve_serverkey = server_key.encode("ascii")
-            link = cls(socket, endpoint, False, ends, circle, settings)
+            link = _made(socket, endpoint, False, ends, circle, settings, line)
             socket.connect(endpoint)
         except zmq.ZMQError as error:
             socket.close(0)
             raise NetworkError(f"{ends.remote_name}: cannot dial {endpoint}: {error.strerror}") from None
         return link
 
-    @classmethod
+    @staticmethod
     def bind(
-        cls,
         context: zmq.Context[zmq.Socket[bytes]],
         host: str,
         domain: str,
@@ -119,8 +123,12 @@ class ZmqLink(Link):
         settings: LinkSettings,
         *,
         affinity: int = 1,
+        line: ShapedLine | None = None,
     ) -> ZmqLink:
-        """Listen on a free port of `host` for the one key that the ZAP `domain` admits. `endpoint` says where."""
+        """Listen on a free port of `host` for the one key that the ZAP `domain` admits. `endpoint` says where.
+
+        `line`: as for `dial`.
+        """
         socket = _socket(context, keys, settings, affinity)
         try:
             socket.curve_server = True
@@ -130,7 +138,7 @@ class ZmqLink(Link):
             socket.setsockopt(zmq.IPV6, int(":" in host))
             _bind(socket, f"tcp://[{host}]" if ":" in host else f"tcp://{host}", settings.ports)
             endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-            return cls(socket, endpoint, True, ends, circle, settings)
+            return _made(socket, endpoint, True, ends, circle, settings, line)
         except zmq.ZMQError as error:
             socket.close(0)
             raise listening_failed(host, error) from None
@@ -191,6 +199,24 @@ class ZmqLink(Link):
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(linger)
+
+
+class ShapedZmqLink(Shaped, ZmqLink):
+    """One that behaves like a line with a profile."""
+
+
+def _made(
+    socket: zmq.Socket[bytes],
+    endpoint: str,
+    bound: bool,
+    ends: Ends,
+    circle: Circle,
+    settings: LinkSettings,
+    line: ShapedLine | None,
+) -> ZmqLink:
+    if line is None:
+        return ZmqLink(socket, endpoint, bound, ends, circle, settings)
+    return ShapedZmqLink(line, socket, endpoint, bound, ends, circle, settings)
 
 
 def _socket(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..checks import PROTOCOLS
 from ..config import Config
 from ..errors import TacitError, UsageError
+from ..tracing.recorder import Traces
 from ..transport import new_context
-from .catalogue import Catalogue
+from .catalogue import PROTOCOL, Catalogue
 from .connect import Opener
 from .directory import Directory
 from .generation import Generation, Runner
@@ -21,6 +24,7 @@ from .resolve import Reference, find
 from .results import Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
+from .shapes import shaped_network
 
 if TYPE_CHECKING:
     from .launch import Cluster
@@ -45,6 +49,7 @@ class Client:
         policy: Policy | None = None,
         keep_receipts: bool | None = None,
         trust_on_first_use: bool = False,
+        trace: str | Path | None = None,
         notice: Callable[[str], None] = log.warning,
     ) -> None:
         """`cluster`: a cluster.json or cluster.toml (it pins the peers and names the coordinator), a name in config.toml, a
@@ -55,8 +60,10 @@ class Client:
         `model`: the default for every request. `timeout`: seconds that one step may take. `policy`: whom to accept as
         peers, and how often to go on without one that was lost. `keep_receipts`: store what the peers sign
         (`tacit receipts` shows it). For these None means: as set in config.toml or by a TACIT_* variable.
-        `trust_on_first_use`: where no peer is pinned yet, pin those that the coordinator shows, at its word. `notice`
-        is told of every pin made so, and of every new key that was followed.
+        `trust_on_first_use`: where no peer is pinned yet, pin those that the coordinator shows, at its word. `trace`: a
+        folder in which to leave what each answer spends its time on at this client (no content; see docs/tracing.md); None:
+        that of a `Cluster` given here, if it traces. `notice` is told of every pin made so, of every new key that was
+        followed, and of a trace that could not be written.
         Raises ConfigError, UsageError or NetworkError; on first use also PeerError.
         """
         self._own: Cluster | None = None
@@ -64,6 +71,9 @@ class Client:
         meant = _meant(cluster, self._config)
         self._named = meant.name if meant else None
         self._timeout = self._setting("timeout", timeout)
+        if trace is None and cluster is not None and not isinstance(cluster, str | Path):
+            trace = cluster.trace
+        self._traces = None if trace is None else Traces(trace, notice)
         self._model: str | None = self._setting("model", model)
         self._book = Book() if self._setting("keep_receipts", keep_receipts) else None
         policy = policy or configured_policy(self._config, self._named)
@@ -76,6 +86,7 @@ class Client:
         try:
             self._pinned = meant.pinned(trust_on_first_use=trust_on_first_use, say=notice, timeout=self._timeout)
             self._policy = policy.admitted(self._pinned)
+            self._network = shaped_network(meant)
         except TacitError:
             if self._own is not None:
                 self._own.stop()
@@ -97,12 +108,16 @@ class Client:
         stop: str | Sequence[str] = (),
         logprobs: bool = False,
         top_logprobs: int = 0,
+        ignore_eos: bool = False,
+        protocol: str = PROTOCOL,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
 
         `prompt` is text, or a list of token ids taken as they are. `max_new_tokens`: None for what is
-        set, else 128. Temperature 0 takes the most likely token each time.
+        set, else 128. Temperature 0 takes the most likely token each time. `ignore_eos`: go on after an end-of-text token,
+        for measurements that need answers of one length. `protocol`: "pair", or "crypten" to compare it with (see
+        docs/crypten.md: it protects less, and its peers need CrypTen).
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
         may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
@@ -111,22 +126,39 @@ class Client:
         self._check_open()
         sampling = Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs)
         found = self._catalogue.get(model or self._model)
+        if protocol not in PROTOCOLS:
+            raise UsageError(f"{protocol!r} is not a protocol of sessions; choose one of {', '.join(PROTOCOLS)}")
+        facts = replace(found.facts, protocol=protocol)
 
         def start(prompt_tokens: int, new_tokens: int) -> Runner:
             opener = Opener(
-                self._context, self._directory, self._pinned, found.facts, self._timeout, self._book, self._policy.most
+                self._context,
+                self._directory,
+                self._pinned,
+                facts,
+                self._timeout,
+                self._book,
+                self._policy.most,
+                self._traces,
+                self._network,
             )
             return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 
         return Generation(
-            found.facts,
+            facts,
             found.tokenizer,
             prompt,
             start,
             max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else stop,
+            ignore_eos=ignore_eos,
         )
+
+    def encode(self, text: str, *, model: str | None = None) -> list[int]:
+        """The token ids of a text in a model's vocabulary, as `generate` takes them; found here, nothing is sent."""
+        self._check_open()
+        return self._catalogue.get(model or self._model).tokenizer.encode(text)
 
     def complete(self, prompt: str | Sequence[int], **settings: Any) -> Completion:
         """The whole answer at once; settings and errors as for `generate`."""

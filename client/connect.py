@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import zmq
 
-from ..errors import IdentityError
+from ..errors import IdentityError, TacitError
+from ..livenetwork import LiveNetwork
 from ..members import Pinned
 from ..quotes import Price, Quotes
+from ..tracing.recorder import Traces, clock
 from ..transport import CurveKeys, LinkSettings, dial_peers
-from ..wire import SessionRequest
+from ..wire import CLIENT, SessionRequest
 from .directory import Directory
 from .generation import ModelFacts
 from .policy import check_choice
@@ -32,6 +34,7 @@ class Seated:
     seats: Seats
     quotes: Quotes
     price: Price
+    asked: int  # when, in nanoseconds of the monotonic clock
 
 
 class Opener:
@@ -46,9 +49,12 @@ class Opener:
         timeout: float,
         book: Book | None = None,
         most: Price | None = None,
+        traces: Traces | None = None,
+        network: LiveNetwork | None = None,
     ) -> None:
         """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case. `most`: what
-        any committee, the first or a later one, may cost."""
+        any committee, the first or a later one, may cost. `traces`: where to leave records of what sessions do.
+        `network`: what shapes the links, as it does at the peers."""
         self.pinned = pinned
         self._context = context
         self._directory = directory
@@ -56,6 +62,8 @@ class Opener:
         self._timeout = timeout
         self._book = book
         self._most = most
+        self._traces = traces
+        self._network = network
         self._strangers = Strangers(directory, pinned)
 
     def seat(
@@ -70,6 +78,7 @@ class Opener:
         Raises RefusedError or UsageError (the coordinator has none), NetworkError (no coordinator), IdentityError or
         PeerError (what it proposed is not as it should be).
         """
+        asked = clock()
         without = self._strangers.ruled_out(without)
         keys = CurveKeys.fresh()
         request = SessionRequest(
@@ -91,11 +100,25 @@ class Opener:
             raise self._strangers.explained(error, reply) from None
         check_choice(seats, self.pinned, operators, without)
         price = check_quotes(request, reply, seats, self.pinned, time.time())
-        return Seated(bytes.fromhex(request.session), keys, seats, reply.quotes, price)
+        return Seated(bytes.fromhex(request.session), keys, seats, reply.quotes, price, asked)
 
     def dial(self, seated: Seated) -> PrivateSession:
         """Open the links to both compute peers. Raises PeerLost, PeerError or NetworkError naming the peer."""
-        links = dial_peers(self._context, seated.seats, self.pinned, seated.keys, LinkSettings(timeout=self._timeout))
+        recorder = None
+        if self._traces is not None:
+            model, protocol = self._model.name, self._model.protocol
+            recorder = self._traces.open(seated.session, CLIENT, name="client", model=model, protocol=protocol)
+        if recorder is not None:
+            recorder.span("seating", seated.asked)
+        since, settings = clock(), LinkSettings(timeout=self._timeout)
+        try:
+            links = dial_peers(self._context, seated.seats, self.pinned, seated.keys, settings, recorder, self._network)
+        except TacitError as error:
+            if recorder is not None:
+                recorder.close(type(error).__name__)
+            raise
+        if recorder is not None:
+            recorder.span("opening", since)
         return PrivateSession(
             links.circle,
             (links.peer0, links.peer1),
@@ -106,6 +129,7 @@ class Opener:
             timeout=self._timeout,
             auditor=Auditor(seated.seats, seated.quotes, self.pinned, self._book),
             price=seated.price,
+            recorder=recorder,
         )
 
     def names(self, seated: Seated) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ class StepCost:
     offline_bytes: int = 0
     client_bytes: int = 0
     offline_us: int = 0
+    compute_us: int = 0  # of the slower compute peer
+    waiting_us: int = 0  # of that peer, on its links
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Generation:
         max_new_tokens: int,
         sampling: Sampling,
         stop: Sequence[str] = (),
+        ignore_eos: bool = False,
     ) -> None:
         """`start(prompt_tokens, max_new_tokens)` opens the session. Raises UsageError for what cannot be done."""
         if max_new_tokens < 1:
@@ -111,11 +114,13 @@ class Generation:
         self._logprobs: list[TokenLogprob] | None = [] if sampling.logprobs else None
         self._detokenizer = Detokenizer(tokenizer, self._prompt)
         self._stop = StopScanner(stop)
+        self._eos = () if ignore_eos else model.eos
         self._start = start
         self._token_ids: list[int] = []
         self._text: list[str] = []
         self._costs: list[StepCost] = []
         self._seconds: list[float] = []
+        self._setup_seconds = 0.0
         self._result: Completion | None = None
         self._pieces = self._run()
 
@@ -148,6 +153,21 @@ class Generation:
         return tuple(self._token_ids)
 
     @property
+    def costs(self) -> tuple[StepCost, ...]:
+        """Of every step so far: the prompt's, then one for each further token."""
+        return tuple(self._costs)
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """That every step took, as this client sees it; the first from the request on, `setup_seconds` included."""
+        return tuple(self._seconds)
+
+    @property
+    def setup_seconds(self) -> float:
+        """From the request until the session was open."""
+        return self._setup_seconds
+
+    @property
     def result(self) -> Completion:
         """The finished answer. Raises UsageError while pieces are still to come."""
         if self._result is None:
@@ -163,6 +183,7 @@ class Generation:
     def _run(self) -> Generator[Piece, None, None]:
         asked = time.perf_counter()
         runner = self._start(len(self._prompt), self._max_new_tokens)
+        self._setup_seconds = time.perf_counter() - asked
         try:
             try:
                 reason = yield from self._steps(runner, asked)
@@ -187,7 +208,7 @@ class Generation:
             chosen = self._sampler.choose(step.logits)
             self._costs.append(step.cost)
             self._seconds.append(time.perf_counter() - since)
-            if chosen in self.model.eos:
+            if chosen in self._eos:
                 reason = "stop"
                 break
             self._token_ids.append(chosen)

@@ -11,11 +11,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from ..errors import NetworkError, PeerLost, TacitError, UsageError
+from ..network import FILE, Network, Profile
+from ..tracing.recorder import Traces
+from ..tracing.whereabouts import tell_folder
 from .directory import Directory
 from .extras import need_peer_extra
 from .process import Child, run_to_end
+from .shapes import as_network, check_names
 from .state import ClusterFolder
 from .warmth import is_warm, set_warm
 
@@ -46,6 +51,15 @@ class Process:
     endpoint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process of a cluster is to run."""
+
+    host: str  # listened on, for the links of a peer or the HTTP of the coordinator
+    endpoint: str  # where others find it: the mesh of a peer, the URL of the coordinator
+    within: tuple[str, ...] = ()  # what comes before its command
+
+
 class Cluster:
     """Coordinator and peers on this machine, up from `start()` (or entering a `with`) until `stop()`.
 
@@ -59,10 +73,15 @@ class Cluster:
         peers: int = 3,
         port: int = 0,
         host: str = "127.0.0.1",
+        network: Network | Profile | str | Sequence[str] | None = None,
+        trace: str | Path | None = None,
     ) -> None:
         """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one.
+        `network`: makes the links of sessions like lines with these profiles, as `tacit up --network` does: "wan", or
+        ["wan", "peer-0:peer-1=rtt=200ms"]; the peers are peer-0, peer-1 …, and whoever asks is "client". None: as they are.
+        `trace`: a folder in which every peer leaves what its sessions spend their time on (no content; see docs/tracing.md).
 
-        Raises UsageError for settings that cannot work.
+        Raises UsageError for settings that cannot work, ConfigError for a folder that cannot be written.
         """
         if peers < 3:
             raise UsageError(f"a cluster of {peers} peers cannot serve: a session takes two compute peers and a dealer")
@@ -72,13 +91,17 @@ class Cluster:
         self._peers = peers
         self._port = port
         self._host = host
+        self._network = None if network is None else as_network(network)
+        if self._network is not None:
+            check_names(self._network, self._names)
+        self.trace = None if trace is None else Traces(trace).folder
         self._folder: ClusterFolder | None = None
         self._children: list[Child] = []
         self._processes: list[Process] = []
         self.url = ""
         self.roster_path = Path()
 
-    def start(self, progress: Progress = lambda what: None) -> Cluster:
+    def start(self, progress: Progress = lambda what: None) -> Self:
         """Start everything and wait until it can serve. On failure nothing is left running, and the error says why.
 
         `progress` is told what is being done, in a few words.
@@ -108,11 +131,32 @@ class Cluster:
             self._folder = None
         atexit.unregister(self.stop)
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self if self._folder is not None else self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+    @property
+    def network(self) -> Network | None:
+        """What its links are made to be like."""
+        return self._network
+
+    def set_network(self, network: Network | Profile | str | Sequence[str]) -> None:
+        """Make the links like other lines, those of running sessions too, within 0.1 s; what is on its way arrives as before.
+
+        Raises UsageError if the cluster was started without a network, or for a party that it does not have.
+        """
+        found = as_network(network)
+        check_names(found, self._names)
+        if self._network is None or self._folder is None:
+            raise UsageError("the links of this cluster are not shaped: start it with Cluster(network=…)")
+        found.save(self._folder.path / FILE)
+        self._network = found
+
+    @property
+    def _names(self) -> list[str]:
+        return [f"peer-{number}" for number in range(self._peers)]
 
     @property
     def processes(self) -> list[Process]:
@@ -177,37 +221,37 @@ class Cluster:
             _warm()
             set_warm()
         progress("starting coordinator and peers")
-        names = [f"peer-{number}" for number in range(self._peers)]
-        identities = {name: Identity.create() for name in ("coordinator", *names)}
-        with _free_ports(self._host, self._peers + 1) as ports:
-            port, mesh_ports = self._port or ports[-1], ports[:-1]
-        self.url = f"http://{self._host}:{port}"
+        names = self._names
+        identities = {name: Identity.create() for name in (COORDINATOR, *names)}
+        places = self._places()
+        self.url = places[COORDINATOR].endpoint
         roster = Roster(
             cluster="local",
             own=True,
-            coordinator=coordinator_entry(identities["coordinator"], "coordinator", self.url),
-            members=tuple(
-                member_entry(identities[name], name, OPERATOR, f"tcp://{self._host}:{mesh_port}")
-                for name, mesh_port in zip(names, mesh_ports, strict=True)
-            ),
+            coordinator=coordinator_entry(identities[COORDINATOR], COORDINATOR, self.url),
+            members=tuple(member_entry(identities[name], name, OPERATOR, places[name].endpoint) for name in names),
         )
         self.roster_path = folder.path / "cluster.json"
         roster.save(self.roster_path)
+        if self._network is not None:
+            self._network.save(folder.path / FILE)
         for name, identity in identities.items():
             identity.save(folder.path / f"{name}.identity")
 
         def child(name: str, module: str, *arguments: str) -> Child:
             files = ["--identity", str(folder.path / f"{name}.identity"), "--roster", str(self.roster_path)]
-            started = Child(name, module, [*files, *arguments], folder.path / f"{name}.log")
+            place, log = places[name], folder.path / f"{name}.log"
+            started = Child(name, module, [*files, "--host", place.host, *arguments], log, place.within)
             self._children.append(started)
             return started
 
         models = [argument for model in self._models for argument in ("--model", _absolute(model))]
         memory = default_allowance(self._peers)  # each on its own would take half of what all of them have
         limits = [] if memory is None else ["--max-memory", str(memory)]
+        traced = [] if self.trace is None else ["--trace", str(self.trace)]
         for name in names:
-            child(name, PEER_MODULE, "--host", self._host, *limits, *models)
-        child(COORDINATOR, COORDINATOR_MODULE, "--host", self._host, "--port", str(port))
+            child(name, PEER_MODULE, *limits, *traced, *models)
+        child(COORDINATOR, COORDINATOR_MODULE, "--port", self.url.rpartition(":")[2])
         self._await_all()
         self._await_models()
         self._processes = [
@@ -216,7 +260,21 @@ class Cluster:
                 self._children, [*(member.mesh_endpoint for member in roster.members), self.url], strict=True
             )
         ]
+        if self.trace is not None:
+            tell_folder(self.roster_path, self.trace)
+        self._announce(folder)
+
+    def _announce(self, folder: ClusterFolder) -> None:
         folder.announce(self.url, self.roster_path)
+
+    def _places(self) -> dict[str, Place]:
+        """Where the coordinator and the peers are to run, by name."""
+        with _free_ports(self._host, self._peers + 1) as ports:
+            port, mesh_ports = self._port or ports[-1], ports[:-1]
+        places = {COORDINATOR: Place(self._host, f"http://{self._host}:{port}")}
+        for name, mesh_port in zip(self._names, mesh_ports, strict=True):
+            places[name] = Place(self._host, f"tcp://{self._host}:{mesh_port}")
+        return places
 
     def _await_all(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,9 +36,10 @@ class PlainRunner:
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         from ..models.decoder import forward
 
+        started = time.perf_counter()
         logits = forward(self._protocol, self._spec, list(tokens), self._caches, self._position)
         self._position += len(tokens)
-        return Step(logits[0], StepCost())
+        return Step(logits[0], StepCost(compute_us=int(1e6 * (time.perf_counter() - started))))
 
     def finish(self) -> None:
         """Nobody to part from."""
@@ -46,37 +48,51 @@ class PlainRunner:
         """Nobody to part from."""
 
 
-def generate(
-    model: str | None,
-    prompt: str | Sequence[int],
-    *,
-    max_new_tokens: int,
-    stop: Sequence[str] = (),
-    **sampling: Any,
-) -> Generation:
-    """An answer in the clear, streaming like `Client.generate`. Raises ConfigError without the [peer] extra."""
-    need_peer_extra("running a model here")
-    from ..models.checkpoint import load_checkpoint
-    from ..models.fold import fold
+class PlainModel:
+    """A model in the clear on this machine, loaded once."""
 
-    checkpoint = load_checkpoint(model or DEFAULT_MODEL)
-    spec, weights = fold(checkpoint)
-    facts = ModelFacts(
-        name=checkpoint.name,
-        protocol="plain",
-        manifest_hash="",
-        vocab=spec.vocab,
-        context=spec.context,
-        layers=spec.layers,
-        bos=checkpoint.bos,
-        eos=checkpoint.eos,
-    )
-    return Generation(
-        facts,
-        tokens.load(checkpoint.tokenizer, spec.vocab, checkpoint.bos),
-        prompt,
-        lambda prompt_tokens, new_tokens: PlainRunner(spec, weights),
-        max_new_tokens=max_new_tokens,
-        sampling=Sampling(**sampling),
-        stop=stop,
-    )
+    def __init__(self, model: str | None = None) -> None:
+        """A folder or a name, None for the shipped one. Raises ConfigError without the [peer] extra, ModelError."""
+        need_peer_extra("running a model here")
+        from ..models.checkpoint import load_checkpoint
+        from ..models.fold import fold
+
+        checkpoint = load_checkpoint(model or DEFAULT_MODEL)
+        self._spec, self._weights = fold(checkpoint)
+        self.facts = ModelFacts(
+            name=checkpoint.name,
+            protocol="plain",
+            manifest_hash="",
+            vocab=self._spec.vocab,
+            context=self._spec.context,
+            layers=self._spec.layers,
+            bos=checkpoint.bos,
+            eos=checkpoint.eos,
+        )
+        self.tokenizer = tokens.load(checkpoint.tokenizer, self._spec.vocab, checkpoint.bos)
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        ignore_eos: bool = False,
+        **sampling: Any,
+    ) -> Generation:
+        """An answer, streaming like `Client.generate`. Raises UsageError for what cannot be done."""
+        return Generation(
+            self.facts,
+            self.tokenizer,
+            prompt,
+            lambda prompt_tokens, new_tokens: PlainRunner(self._spec, self._weights),
+            max_new_tokens=max_new_tokens,
+            sampling=Sampling(**sampling),
+            stop=stop,
+            ignore_eos=ignore_eos,
+        )
+
+
+def generate(model: str | None, prompt: str | Sequence[int], **settings: Any) -> Generation:
+    """An answer of a model that is loaded for it; settings and errors as for `PlainModel`."""
+    return PlainModel(model).generate(prompt, **settings)

@@ -29,12 +29,12 @@ _ONE_THREAD = {
 class Child:
     """A server module running as a child. `name` is how messages call it; stderr goes to `log`."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], log: Path) -> None:
-        """Raises ConfigError if no process can be started."""
+    def __init__(self, name: str, module: str, arguments: Sequence[str], log: Path, within: Sequence[str] = ()) -> None:
+        """`within` comes before its command, and becomes it. Raises ConfigError if no process can be started."""
         self.name = name
         self.log = log
-        self._module, self._arguments = module, tuple(arguments)
-        command = [sys.executable, "-P", "-m", "tacit.client.lifeline", module, *arguments]
+        self._module, self._arguments, self._within = module, tuple(arguments), tuple(within)
+        command = [*within, sys.executable, "-P", "-m", "tacit.client.lifeline", module, *arguments]
         try:
             with log.open("ab") as stderr:
                 self._process = subprocess.Popen(
@@ -53,7 +53,7 @@ class Child:
 
     def again(self) -> Child:
         """Another process like this one, which has ended. Raises ConfigError if it cannot be started."""
-        return Child(self.name, self._module, self._arguments, self.log)
+        return Child(self.name, self._module, self._arguments, self.log, self._within)
 
     @property
     def pid(self) -> int:

@@ -22,6 +22,7 @@ from ..kernels.dpf.keygen import one_hot_keys, tree_keys
 from ..quotes import Charge, Price
 from ..receipts import Receipt
 from ..signed import Signed
+from ..tracing.recorder import DONE, Recorder
 from ..transport import Circle, Link
 from .generation import Step, StepCost
 from .receipts import Auditor, Seen
@@ -58,11 +59,12 @@ class PrivateSession:
         timeout: float,
         auditor: Auditor | None = None,
         price: Price | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """`session` is the id of 16 bytes that links and statements carry, `peers` names them in role order.
 
         `timeout` is for each step, in seconds. With an `auditor`, the peers owe receipts at the end. `price`: what the
-        peers quoted together.
+        peers quoted together. `recorder`: of what this client does, closed with the session.
         """
         self.peers = peers
         self._circle = circle
@@ -74,6 +76,7 @@ class PrivateSession:
         self._step = 0
         self._prompt_tokens = 0
         self._price = price
+        self._recorder = recorder
         self._auditor = auditor
         self._costs: tuple[list[StepCost], list[StepCost]] = ([], [])
         self.receipts: tuple[Receipt, ...] = ()
@@ -81,10 +84,16 @@ class PrivateSession:
     def step(self, tokens: Sequence[int], ahead: int) -> Step:
         """Logits after these tokens. Raises PeerLost, PeerError or NetworkError, which end the session everywhere."""
         before = self._client_bytes()
+        if self._recorder is not None:
+            self._recorder.begin(self._step, "keys")
         pairs = [one_hot_keys(token, self._vocab, self._tree_keys) for token in tokens]
         for link, keys in zip(self._links, zip(*pairs, strict=True), strict=True):
             link.send("prompt", b"".join(keys), step=self._step, tokens=len(tokens), ahead=ahead)
+        if self._recorder is not None:
+            self._recorder.enter("answer")
         first, second = (self._receive(link) for link in self._links)
+        if self._recorder is not None:
+            self._recorder.enter("logits")
         if first.scale != second.scale:
             raise self._wrong(self._links[1], "gave its logits another scale than its partner")
         if self._step == 0:
@@ -94,6 +103,8 @@ class PrivateSession:
             costs.append(share.cost)
         # Shares add up in the ring of 32 bits; the sum is a signed fixed-point number.
         logits = np.ldexp((first.words + second.words).view(np.int32).astype(np.float64), -first.scale)
+        if self._recorder is not None:
+            self._recorder.end()
         return Step(logits, _together(first.cost, second.cost, self._client_bytes() - before))
 
     @property
@@ -111,10 +122,10 @@ class PrivateSession:
         for link in self._links:
             link.receive("account", timeout=self._timeout)
         if self._auditor is None:
-            self._circle.close()
+            self._close(DONE)
             return
         first, second = (self._receipt(link) for link in self._links)
-        self._circle.close()
+        self._close(DONE)
         rounds = [sum(cost.rounds for cost in costs) for costs in self._costs]
         online = [sum(cost.online_bytes for cost in costs) for costs in self._costs]
         offline = [sum(cost.offline_bytes for cost in costs) for costs in self._costs]
@@ -126,8 +137,14 @@ class PrivateSession:
         return Signed.from_bytes(bytes(message.body), link.remote)
 
     def abort(self) -> None:
-        self._circle.fail(NetworkError("the client ended the session early"))
+        early = NetworkError("the client ended the session early")
+        self._circle.fail(early)
+        self._close(type(self._circle.failure or early).__name__)
+
+    def _close(self, ended: str) -> None:
         self._circle.close()
+        if self._recorder is not None:
+            self._recorder.close(ended)
 
     def _receive(self, link: Link) -> _Share:
         message = link.receive("logits", size=4 * self._vocab, timeout=self._timeout)
@@ -149,6 +166,8 @@ class PrivateSession:
             online_bytes=field("online_bytes", 0, _COUNTER),
             offline_bytes=field("offline_bytes", 0, _COUNTER),
             offline_us=field("dealer_us", 0, _COUNTER),
+            compute_us=field("compute_us", 0, _COUNTER),
+            waiting_us=field("wait_us", 0, _COUNTER),
         )
         return _Share(np.frombuffer(message.body, "<u4"), scale, cost)
 
@@ -163,10 +182,13 @@ class PrivateSession:
 
 def _together(first: StepCost, second: StepCost, client_bytes: int) -> StepCost:
     """Both peers' cost of a step: they play the same rounds, and each counts the bytes on its own side."""
+    slower = max(first, second, key=lambda cost: cost.compute_us)
     return StepCost(
         rounds=max(first.rounds, second.rounds),
         online_bytes=first.online_bytes + second.online_bytes,
         offline_bytes=first.offline_bytes + second.offline_bytes,
         client_bytes=client_bytes,
         offline_us=max(first.offline_us, second.offline_us),
+        compute_us=slower.compute_us,
+        waiting_us=slower.waiting_us,
     )

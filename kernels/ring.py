@@ -69,6 +69,15 @@ class PublicMatrix:
         """(K, N)."""
         return self.rows, self.columns
 
+    def values(self) -> NDArray[np.int16]:
+        """The weights themselves, (K, N)."""
+        if self._plain is not None:
+            return self._plain
+        whole = torch.cat(self._blocks).numpy().T.astype(np.int16)
+        if self.limbs == 1:
+            return whole[: self.rows]
+        return whole[: self.rows] + (whole[self.rows : 2 * self.rows] << np.int16(8))  # mod 2^16: 128 and -128 are one
+
     def __repr__(self) -> str:
         return f"PublicMatrix({self.rows} x {self.columns}, int{8 * self.limbs})"
 

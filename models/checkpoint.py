@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from ..errors import ModelError
 from ..manifest import Manifest
 from .layout import Layout, read_layout
-from .locate import locate
+from .locate import locate, model_name
 
 _DTYPES = ("F32", "F16", "BF16")
 _LARGEST_JSON = 64 << 20  # a tokenizer.json of a large vocabulary has 20 MB
@@ -83,7 +83,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     tensors, weights_hash = _load_weights(folder, layout)
     bos, eos = _special_tokens(folder, config, layout.spec.vocab)
     return Checkpoint(
-        name=_model_name(name_or_path, folder),
+        name=model_name(name_or_path, folder),
         layout=layout,
         tensors=tensors,
         tokenizer=_load_tokenizer(folder / "tokenizer.json", layout.spec.vocab),
@@ -92,13 +92,6 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         bos=bos,
         eos=eos,
     )
-
-
-def _model_name(name_or_path: str | Path, folder: Path) -> str:
-    """A hub name stays as it is; a folder is called by its last part."""
-    if isinstance(name_or_path, str) and "/" in name_or_path and not Path(name_or_path).expanduser().is_dir():
-        return name_or_path
-    return folder.resolve().name
 
 
 def _read(path: Path) -> bytes:

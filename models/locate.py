@@ -36,6 +36,13 @@ def locate(name_or_path: str | Path) -> Path:
     )
 
 
+def model_name(name_or_path: str | Path, folder: Path) -> str:
+    """What a located model is called: a hub name stays as it is; a folder is called by its last part."""
+    if isinstance(name_or_path, str) and "/" in name_or_path and not Path(name_or_path).expanduser().is_dir():
+        return name_or_path
+    return folder.resolve().name
+
+
 def _cached(name: str) -> Path | None:
     """The folder of a hub model's newest snapshot, if it was downloaded before."""
     from huggingface_hub import try_to_load_from_cache  # slow to import, and needed for hub names only

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..link import Circle, Link
+from ..tracing.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +18,14 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What the client and the peers agreed on: tokens of the first step, and new tokens at most.
+    """What the client and the peers agreed on: tokens of the first step, new tokens at most, and how to compute.
 
     The last new token is never fed back, so a session takes at most max_new_tokens steps."""
 
     prompt_tokens: int
     max_new_tokens: int
     patience: Patience = Patience()
+    protocol: str = "pair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class ComputeLinks:
     dealer: Link
     client: Link
     circle: Circle
+    recorder: Recorder | None = None  # of what this party does, where that was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +61,4 @@ class DealerLinks:
     peer0: Link
     peer1: Link
     circle: Circle
+    recorder: Recorder | None = None

@@ -14,7 +14,9 @@ from typing import Any, cast
 
 from ..ends import LinkSettings
 from ..errors import ConfigError
+from ..livenetwork import LiveNetwork
 from ..records import tidy
+from ..tracing.recorder import Traces
 from ..zmqlink import new_context
 from .limits import add_limits, limits
 from .memory import keep_freed_memory
@@ -42,6 +44,11 @@ def arguments() -> argparse.ArgumentParser:
         "--timeout", type=float, default=30.0, help="seconds a session waits for a message (%(default)s)"
     )
     add_limits(parser)
+    parser.add_argument(
+        "--trace",
+        metavar="FOLDER",
+        help="leave there what each session spends its time on (no content); default: nowhere",
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -56,6 +63,7 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
         if options.max_sessions < 1 or not 0 < options.timeout < 1e6:
             raise ConfigError("--max-sessions and --timeout must be positive")
         account, patience = limits(options)
+        traces = None if options.trace is None else Traces(options.trace)
         context = new_context()
         stack.callback(end_context, context)
         doorkeeper = stack.enter_context(Doorkeeper(context))
@@ -72,6 +80,8 @@ def main(argv: Sequence[str] | None = None, engines: Engines | None = None, mode
             engines=engines if engines is not None else load_engines(),
             account=account,
             patience=patience,
+            network=LiveNetwork.beside(options.roster, started.name) if options.roster is not None else None,
+            traces=traces,
         )
         served = models if models is not None else load_models(options.model or list(started.models))
         node = Node(around, served, options.max_sessions, quoting)

@@ -28,9 +28,13 @@ from .. import __version__
 from ..ends import Ends, LinkSettings
 from ..errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
 from ..link import Circle
+from ..livenetwork import LiveNetwork
 from ..members import Members
+from ..network import CLIENT as CLIENT_NAME
 from ..receipts import Receipt
+from ..shaping import ShapedLine
 from ..signed import Signed
+from ..tracing.recorder import DONE, Recorder, Traces, clock
 from ..wire import CLIENT, DEALER, ROLE_NAMES, Binding, Introduction, Offer, Statement
 from ..zmqlink import CurveKeys, ZmqLink
 from .budget import Account, Need, size
@@ -85,6 +89,8 @@ class Surroundings:
     engines: Engines
     account: Account | None = None  # of the memory that sessions may take; None: not bounded
     patience: Patience = field(default_factory=Patience)
+    network: LiveNetwork | None = None  # what links are made to be like; None: as they are
+    traces: Traces | None = None  # where to leave records of what sessions do; None: they leave none
 
     @property
     def members(self) -> Members:
@@ -188,6 +194,7 @@ class Seat:
             self.circle,
             self._settings(role),
             affinity=_affinity(self.offer.role, role),
+            line=self._line(role),
         )
         self._completed()
 
@@ -242,6 +249,7 @@ class Seat:
             self.circle,
             self._settings(role),
             affinity=_affinity(self.offer.role, role),
+            line=self._line(role),
         )
         self._links[role] = link
         self._completed()
@@ -255,6 +263,14 @@ class Seat:
         if self._need is not None and role in self._need.frames:
             return replace(settings, max_body=self._need.frames[role])
         return replace(settings, max_body=MAX_FROM_CLIENT) if role == CLIENT else settings
+
+    def _line(self, role: int) -> ShapedLine | None:
+        """What shapes what comes from `role`."""
+        network = self._around.network
+        if network is None:
+            return None
+        member = None if role == CLIENT else self._around.members.member(self.offer.peers[role])
+        return network.line(member.name if member else CLIENT_NAME)
 
     def look_for_floods(self) -> None:
         """End the session if somebody sent more than it may have unread here. Any thread may ask, again and again."""
@@ -292,28 +308,46 @@ class Seat:
     def _run(self) -> None:
         started = time.monotonic()
         role, name = self.offer.role, f"session {self.session[:8]} as {ROLE_NAMES[self.offer.role]}"
+        session, links, ended = bytes.fromhex(self.session), self._links, DONE
+        recorder = self._recorder()
         try:
-            self._open_links()
+            since = clock()
+            self._open_links(recorder)
+            if recorder is not None:
+                recorder.span("opening", since)
             log.info("%s: open after %.0f ms", name, 1000 * (time.monotonic() - started))
-            limits = SessionLimits(self.offer.prompt_tokens, self.offer.max_new_tokens, self._around.patience)
-            session, links = bytes.fromhex(self.session), self._links
+            offer = self.offer
+            limits = SessionLimits(offer.prompt_tokens, offer.max_new_tokens, self._around.patience, offer.protocol)
             if role == DEALER:
-                seated = DealerLinks(session, role, links[0], links[1], self.circle)
+                seated = DealerLinks(session, role, links[0], links[1], self.circle, recorder)
                 self._around.engines.dealer(self._model, seated, limits)
             else:
-                ours = ComputeLinks(session, role, links[1 - role], links[DEALER], links[CLIENT], self.circle)
+                others = links[1 - role], links[DEALER], links[CLIENT]
+                ours = ComputeLinks(session, role, *others, self.circle, recorder)
                 tally = self._around.engines.compute(role, self._model, ours, limits)
                 if tally is not None:
                     links[CLIENT].send("receipt", self._receipt(tally).to_bytes())
             log.info("%s: done after %.1f s", name, time.monotonic() - started)
         except TacitError as error:
+            ended = type(error).__name__
             self.circle.fail(error)
             log.warning("%s: ended: %s: %s", name, type(error).__name__, error)
         except Exception as error:  # noqa: BLE001  whatever happens inside, the other parties must be told
+            ended = type(error).__name__
             self.circle.fail(PeerError(self._around.own_name, "failed inside; its log says where"))
             log.error("%s: failed inside: %s", name, _where(error))
         finally:
             self._let_go()
+            if recorder is not None:
+                recorder.close(ended)
+
+    def _recorder(self) -> Recorder | None:
+        if self._around.traces is None:
+            return None
+        offer, name = self.offer, self._around.own_name
+        return self._around.traces.open(
+            bytes.fromhex(self.session), offer.role, name=name, model=offer.model, protocol=offer.protocol
+        )
 
     def _receipt(self, tally: Tally) -> Signed:
         offer, identity = self.offer, self._around.identity
@@ -338,7 +372,7 @@ class Seat:
             )
         )
 
-    def _open_links(self) -> None:
+    def _open_links(self, recorder: Recorder | None) -> None:
         while not self._complete.wait(0.1):
             if self.circle.failure is not None:
                 raise self.circle.failure
@@ -346,6 +380,7 @@ class Seat:
                 missing = sorted({0, 1, DEALER} - {self.offer.role} - set(self._links))
                 raise NetworkError(f"{', '.join(ROLE_NAMES[role] for role in missing)} did not come in time")
         for role in sorted(self._links):
+            self._links[role].recorder = recorder
             self._links[role].open(max(0.1, self._deadline - time.monotonic()))
         with self._lock:
             self._open = True

@@ -15,17 +15,20 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from ...errors import ConfigError
+from ...errors import ConfigError, UsageError
+from ...network import Profile
 
 FORMAT = "tacit-study/1"
 FILE = "results.json"
+AS_IS = "as it is"  # the network of a cluster that was there before, if it says nothing of it
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One cell of the matrix. `network`: as `Network.text`; `forwarded`: carried by the kernel's stack, not by shaped links."""
+    """One cell of the matrix. `network`: as `Network.text`, or AS_IS; `plain` is measured under every network, though none
+    applies to it. `forwarded`: carried by the kernel's stack, not by shaped links."""
 
     protocol: str
     network: str
@@ -41,6 +44,14 @@ class Case:
         return " ".join((*words, "kernel") if self.forwarded else words)
 
 
+def profile_of(network: str) -> Profile | None:
+    """The line that most pairs have, of a case's network; None if that is not known."""
+    try:
+        return Profile.parse(network.partition(";")[0])
+    except UsageError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One measured answer. The lists have one entry for each step."""
@@ -48,6 +59,7 @@ class Answer:
     case: Case
     repetition: int
     started: float  # seconds since the epoch
+    setup_ms: float  # until the session was open; a part of ttft_ms
     ttft_ms: float
     e2e_ms: float
     itl_ms: list[float]  # one fewer than tokens
@@ -158,6 +170,12 @@ class Results:
     lines: list[LineCheck] = field(default_factory=list)
     crossings: list[Crossing] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+
+    def rows(self, of: str = "answers") -> list[dict[str, Any]]:
+        """Flat dicts for pandas.DataFrame: a row for each of "answers", "steps" or "cases". Raises UsageError."""
+        from .table import rows
+
+        return rows(self, of)
 
     def cases(self) -> list[Case]:
         """In the order in which they were measured."""

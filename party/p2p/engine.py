@@ -17,13 +17,14 @@ import trio
 from libp2p.custom_types import TProtocol
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.peer.id import ID
 
-from ...address import Address, from_multihash, to_libp2p
-from ...errors import IdentityError, NetworkError, PeerError, RefusedError, TacitError
+from ...address import from_multihash
+from ...errors import NetworkError, PeerError, RefusedError, TacitError
 from ..mesh import MAX_MESSAGE, Handler
-from .build import CONNECT_SECONDS, listen, make_host, notice_silence, place_of, quiet
+from .build import listen, make_host, notice_silence, place_of, quiet
+from .dial import Dialler
 from .host import Door
+from .ids import libp2p_id, peer_id_of
 from .rendezvous import meet, serve_rendezvous
 from .stream import (
     Incoming,
@@ -45,10 +46,8 @@ MAX_SEEN = 4096
 MAX_ARRIVING = 64  # connections that have not proved yet who they are
 MAX_STREAMS = 64  # that one peer may have open towards us
 MAX_WAITING = 256  # questions of one protocol that wait for a thread
-STAGGER_SECONDS = 0.2  # between the addresses of a peer that are tried at once
 PATIENCE_SECONDS = 0.8  # a connection that stays silent longer is not used again
 STRANGER_SECONDS = 10.0  # that somebody who is no member may stay connected
-RETIRE_SECONDS = 10.0  # what is under way on such a connection may go on for this long
 
 in_thread: Any = trio.to_thread.run_sync
 
@@ -63,15 +62,14 @@ class Engine:
         self._announced: list[multiaddr.Multiaddr] = []
         self._welcoming = False
         self._host = make_host(seed, self._announced)
-        self._own_id = _peer_id(self._host.get_id())
+        self._own_id = peer_id_of(self._host.get_id())
         self._host.get_network().set_stream_handler(self._accept_stream)
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._stopped = trio.Event()
         self._pending: set[Future[Any]] = set()
         self._lock = threading.Lock()
-        self._dialling: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
-        self._retired: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._dialler = Dialler(self._host, name_of, self._wire)
         self._streams: Counter[str] = Counter()
         self._arriving: list[trio.CancelScope] = []
         self._wires: weakref.WeakSet[Any] = (
@@ -114,7 +112,7 @@ class Engine:
             return
         self._welcoming = True
         assert_running(self._token).run_sync_soon(self._watch, door)
-        serve_rendezvous(self._host, lambda found: door(_peer_id(found)))
+        serve_rendezvous(self._host, lambda found: door(peer_id_of(found)))
 
     def _submit(
         self, answer: Future[Any], peer_id: str, what: str, timeout: float, call: Callable[[], Awaitable[Any]]
@@ -127,11 +125,11 @@ class Engine:
             self._settle(answer, NetworkError("this mesh is closed"))
 
     def connected(self) -> tuple[str, ...]:
-        return tuple(_peer_id(one) for one in list(self._host.get_network().connections))
+        return tuple(peer_id_of(one) for one in list(self._host.get_network().connections))
 
     def seen(self, peer_id: str) -> str:
         """The IP address that a connection of this peer came from, "" if none did."""
-        for connection in list(self._host.get_network().connections.get(_libp2p_id(peer_id), ())):
+        for connection in list(self._host.get_network().connections.get(libp2p_id(peer_id), ())):
             if remote := self._remotes.get(connection.muxed_conn):
                 return remote
         return ""
@@ -159,6 +157,7 @@ class Engine:
         try:
             async with self._host.run([]), trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._dialler.begin(nursery)
                 for listener in listeners:
                     nursery.start_soon(trio.serve_listeners, self._accept, [listener])
                 ready(self, tuple(place_of(listener) for listener in listeners))
@@ -181,7 +180,7 @@ class Engine:
         while True:
             await trio.sleep(STRANGER_SECONDS / 4)
             for connection in self._host.get_network().get_connections():
-                if door(_peer_id(connection.muxed_conn.peer_id)) is None:
+                if door(peer_id_of(connection.muxed_conn.peer_id)) is None:
                     since.pop(connection, None)
                 elif trio.current_time() - since.setdefault(connection, trio.current_time()) > STRANGER_SECONDS:
                     with suppress(Exception):
@@ -251,86 +250,22 @@ class Engine:
             self._settle(answer, found)
 
     async def _meet(self, peer_id: str, addresses: tuple[str, ...], namespace: str) -> list[tuple[str, list[str]]]:
-        if self._usable(peer_id) is None:
-            await self._connect(peer_id, addresses)
-        return [(from_multihash(raw), found) for raw, found in await meet(self._host, _libp2p_id(peer_id), namespace)]
+        if self._dialler.usable(peer_id) is None:
+            await self._dialler.connect(peer_id, addresses)
+        return [(from_multihash(raw), found) for raw, found in await meet(self._host, libp2p_id(peer_id), namespace)]
 
     async def _ask(self, peer_id: str, addresses: tuple[str, ...], protocol: str, question: bytes) -> bytes:
-        connection = self._usable(peer_id)
+        connection = self._dialler.usable(peer_id)
         if connection is not None:
             try:
                 return await self._exchange(connection, peer_id, protocol, question)
             except Unheard:
-                self._retire(connection)  # the peer went away, perhaps to come back: dial it anew
-        connection = await self._connect(peer_id, addresses)
+                self._dialler.retire(connection)  # the peer went away, perhaps to come back: dial it anew
+        connection = await self._dialler.connect(peer_id, addresses)
         try:
             return await self._exchange(connection, peer_id, protocol, question)
         except Unheard as error:
             raise NetworkError(f"{self._name_of(peer_id)}: hung up: {error}") from None
-
-    def _usable(self, peer_id: str) -> Any:
-        for connection in self._host.get_network().get_connections(_libp2p_id(peer_id)):
-            if not connection.is_closed and not connection.muxed_conn.is_closed and connection not in self._retired:
-                return connection
-        return None
-
-    def _retire(self, connection: Any) -> None:
-        """Ask nothing more on this connection; what is under way on it may end."""
-        if connection not in self._retired and self._nursery is not None:
-            self._retired.add(connection)
-            self._nursery.start_soon(self._end, connection)
-
-    async def _end(self, connection: Any) -> None:
-        await trio.sleep(RETIRE_SECONDS)
-        with suppress(Exception):
-            await connection.close()
-
-    async def _connect(self, peer_id: str, addresses: tuple[str, ...]) -> Any:
-        lock = self._dialling.setdefault(peer_id, trio.Lock())
-        async with lock:
-            found = self._usable(peer_id)  # somebody dialled while we waited
-            return found if found is not None else await self._dial(peer_id, addresses)
-
-    async def _dial(self, peer_id: str, addresses: tuple[str, ...]) -> Any:
-        """Try all addresses, each a little later than the one before; the first that answers as the peer is taken."""
-        name = self._name_of(peer_id)
-        if not addresses:
-            raise NetworkError(f"{name}: no address is known")
-        connections: list[Any] = []
-        errors: list[TacitError] = []
-
-        async def attempt(number: int, address: str) -> None:
-            await trio.sleep(number * STAGGER_SECONDS)
-            try:
-                connections.append(await self._dial_one(peer_id, address))
-                nursery.cancel_scope.cancel()
-            except TacitError as error:
-                errors.append(error)
-
-        with trio.move_on_after(CONNECT_SECONDS + STAGGER_SECONDS * (len(addresses) - 1)):
-            async with trio.open_nursery() as nursery:
-                for number, address in enumerate(addresses):
-                    nursery.start_soon(attempt, number, address)
-        if connections:
-            return connections[0]
-        for error in sorted(errors, key=lambda one: not isinstance(one, IdentityError)):
-            raise error
-        raise NetworkError(f"{name}: nothing at {', '.join(addresses)} within {CONNECT_SECONDS:g} s")
-
-    async def _dial_one(self, peer_id: str, text: str) -> Any:
-        name, address = self._name_of(peer_id), Address.parse(text)
-        try:
-            stream = await trio.open_tcp_stream(address.host, address.port)
-        except OSError as error:
-            raise NetworkError(f"{name}: cannot reach {address.place}: {error.strerror or error}") from None
-        try:
-            self._wire(stream)
-            raw = RawConnection(TrioTCPStream(stream), True)
-            return await self._host.upgrade_outbound_connection(raw, _libp2p_id(peer_id))
-        except Exception as error:  # noqa: BLE001 - foreign errors are mapped here, once
-            if "mismatch" in _chain(error).lower():
-                raise IdentityError(name, f"somebody else answers at {address.place}") from None
-            raise NetworkError(f"{name}: no connection to {address.place}: {reason(error)}") from None
 
     async def _exchange(self, connection: Any, peer_id: str, protocol: str, question: bytes) -> bytes:
         """Raises Unheard if the connection broke before the peer said a word."""
@@ -340,7 +275,7 @@ class Engine:
         except trio.Cancelled:
             # Half a frame may have been sent, or the host at the other end may be gone without a word.
             if not state.sent or (not state.heard and trio.current_time() - begun >= PATIENCE_SECONDS):
-                self._retire(connection)
+                self._dialler.retire(connection)
             raise
 
     # Answering -------------------------------------------------------------------------------------------------------
@@ -349,7 +284,7 @@ class Engine:
         """A stream that came in: choose its protocol and answer it. Nothing that happens here may leave it."""
         sender = ""
         try:
-            sender = _peer_id(stream.muxed_conn.peer_id)
+            sender = peer_id_of(stream.muxed_conn.peer_id)
             if self._streams[sender] >= MAX_STREAMS:
                 raise RefusedError(self._name_of(sender), "has too many questions open")
             self._streams[sender] += 1
@@ -369,7 +304,7 @@ class Engine:
     async def _answer(
         self, protocol: str, handler: Handler, limiter: trio.CapacityLimiter, door: Door | None, words: Incoming
     ) -> None:
-        sender = _peer_id(words.stream.muxed_conn.peer_id)
+        sender = peer_id_of(words.stream.muxed_conn.peer_id)
         refusal = door(sender) if door is not None else None
         if refusal is None and limiter.statistics().tasks_waiting >= MAX_WAITING:
             refusal = RefusedError(self._name_of(self._own_id), "is asked too much just now; try again later")
@@ -413,21 +348,3 @@ def _remote(stream: trio.SocketStream) -> str:
         return str(stream.socket.getpeername()[0])
     except OSError:
         return "nowhere"
-
-
-def _libp2p_id(peer_id: str) -> ID:
-    return ID.from_base58(to_libp2p(peer_id))
-
-
-def _peer_id(found: ID) -> str:
-    """Raises ValueError for a key that is not Ed25519."""
-    return from_multihash(found.to_bytes())
-
-
-def _chain(error: BaseException) -> str:
-    words = []
-    cause: BaseException | None = error
-    while cause is not None:
-        words.append(f"{type(cause).__name__} {cause}")
-        cause = cause.__cause__ or cause.__context__
-    return "; ".join(words)

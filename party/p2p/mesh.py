@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -243,10 +243,7 @@ class P2pMesh(Mesh):
     def _learned(self, record: MemberRecord) -> None:
         """Somebody new, or with new addresses: let it know us."""
         if record.peer_id not in self._greeted and not self._stop.is_set():
-            try:
-                self._pool.submit(self._try_greeting, record.peer_id)
-            except RuntimeError:
-                return  # closing
+            self._soon(self._try_greeting, record.peer_id)
 
     # In the background -----------------------------------------------------------------------------------------------
 
@@ -268,7 +265,7 @@ class P2pMesh(Mesh):
                 saving = now + SAVE_SECONDS
                 self._remember()
             for contact in self._contacts.due():
-                self._submit(contact)
+                self._soon(self._contact, contact)
 
     def _meet(self, peer_id: str) -> None:
         """Ask a member's rendezvous for others."""
@@ -284,29 +281,22 @@ class P2pMesh(Mesh):
                     with suppress(UsageError):
                         self._contacts.add(Address.parse(text).of(other))
 
-    def _submit(self, contact: Contact) -> None:
-        try:
-            self._pool.submit(self._contact, contact)
-        except RuntimeError:
-            return  # closing
+    def _soon(self, call: Callable[..., object], *arguments: object) -> None:
+        """In a thread of the pool; not at all once the mesh is closing."""
+        with suppress(RuntimeError):
+            self._pool.submit(call, *arguments)
 
     def _rendezvous(self) -> None:
         """At those we were told to join, and at a member drawn by lot."""
         others = [record.peer_id for record, _ in self._table.entries() if record.peer_id != self._own_id]
         points = {contact.peer_id for contact in self._contacts.given()} & set(others)
         for peer_id in points | set(random.sample(others, min(1, len(others)))):
-            try:
-                self._pool.submit(self._meet, peer_id)
-            except RuntimeError:
-                return  # closing
+            self._soon(self._meet, peer_id)
 
     def _gossip(self) -> None:
         others = [record.peer_id for record, _ in self._table.entries() if record.peer_id != self._own_id]
         if others:
-            try:
-                self._pool.submit(self._try_greeting, random.choice(others))
-            except RuntimeError:
-                return  # closing
+            self._soon(self._try_greeting, random.choice(others))
 
     def _remember(self) -> None:
         if self._settings.memory is None:

@@ -1,8 +1,8 @@
 """libp2p's rendezvous (/rendezvous/1.0.0): every node is a rendezvous point for its cluster's namespace, members only.
 
 It is the library's own discovery beside gossip, and like it only a source of addresses: hello decides who is a member.
-Of the library's two, rendezvous does what a cluster needs, and reliably. Kademlia of 0.8.1 does not: it takes identify to
-learn who is a server, dials whom strangers name, and keeps to itself who was found until its tables have filled.
+Of the library's two, rendezvous is what a closed cluster needs: one question to one member. Kademlia, which is made for open
+networks of strangers, was not tried.
 """
 
 from __future__ import annotations

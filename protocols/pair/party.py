@@ -31,6 +31,7 @@ from ...transport import Link
 from .secret import U64, low
 
 I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
 BLOCK = 1 << 13  # words
 MESSAGE = 1 << 18  # bytes of correlations worth a message
 
@@ -141,8 +142,7 @@ class Party:
 
         Rounds 1; bytes = sum of ceil(count bits / 8) each way. PeerError if the other side sends another size or round.
         """
-        packed = [pack(np.ascontiguousarray(x).reshape(-1), bits) for x, bits in values]
-        mine = packed[0] if len(packed) == 1 else np.concatenate(packed)
+        packed, mine = self._packed(values)
         self._peer.send("open", mine, step=self._step, round=self.counters.rounds)
         head = pack_header("<QQQ", self._step, self.counters.rounds, mine.nbytes)
         self._transcripts[self.role].update(head)
@@ -154,9 +154,16 @@ class Party:
         self._transcripts[1 - self.role].update(message.body)
         self.counters.rounds += 1
         self.counters.online_bytes += mine.nbytes
+        return self._opened(values, packed, message.body)
+
+    def _packed(self, values: Sequence[tuple[U64, int]]) -> tuple[list[U8], U8]:
+        packed = [pack(np.ascontiguousarray(x).reshape(-1), bits) for x, bits in values]
+        return packed, packed[0] if len(packed) == 1 else np.concatenate(packed)
+
+    def _opened(self, values: Sequence[tuple[U64, int]], packed: list[U8], body: memoryview) -> list[U64]:
         out, at = [], 0
         for (x, bits), p in zip(values, packed, strict=True):
-            theirs = unpack(message.body[at : at + p.nbytes], bits, x.size)
+            theirs = unpack(body[at : at + p.nbytes], bits, x.size)
             out.append(low(x + theirs.reshape(x.shape), bits))
             at += p.nbytes
         return out
@@ -173,7 +180,7 @@ class Dealer:
         self._streams = tuple({purpose: Stream(prg, purpose, 0) for purpose in Purpose} for prg in self._prgs)
         self._step, self._message = 0, [0, 0]
         self._pending = 0  # bytes in items, at peer 1
-        self._items: tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]]] = ([], [])
+        self._items: tuple[list[U8], list[U8]] = ([], [])
 
     def begin(self, step: int) -> None:
         """Start a step."""
@@ -192,7 +199,7 @@ class Dealer:
         self._pending = 0
         for i, (link, items) in enumerate(zip(self._links, self._items, strict=True)):
             if items:
-                body = items[0] if len(items) == 1 else np.concatenate(items)
+                body = items[0] if len(items) == 1 else self._joined(items)
                 link.send("correlations", body, step=self._step, number=self._message[i])
                 self.sent[i] += body.nbytes
                 self._message[i] += 1
@@ -210,9 +217,15 @@ class Dealer:
         if bits <= 0:
             return
         flat = np.ascontiguousarray(value).reshape(-1)
-        correction = pack(flat - self._words(0, Purpose.PAD, flat.size), bits)
+        correction = self._packed(flat - self._words(0, Purpose.PAD, flat.size), bits)
         self._items[1].append(correction)
         self._pending += correction.nbytes
+
+    def _packed(self, values: U64, bits: int) -> U8:
+        return pack(values, bits)
+
+    def _joined(self, items: list[U8]) -> U8:
+        return np.concatenate(items)
 
     def keys(self, alpha: U64, depth: int, beta: U64, words: I64, lane16: bool = False) -> None:
         """Deal tree keys at `alpha` (B,) with payloads beta (B, sum words): 16 depth + 8 words bytes a key to each peer."""

@@ -34,20 +34,6 @@ price_compute = 0.25
 """
 
 
-@pytest.fixture
-def written(tmp_path, monkeypatch):
-    for one in settings.SETTINGS:
-        monkeypatch.delenv(one.variable or "TACIT_", raising=False)
-
-    def write(text: str):
-        path = tmp_path / "config.toml"
-        path.write_text(text)
-        monkeypatch.setenv("TACIT_CONFIG", str(path))
-        return path
-
-    return write
-
-
 def test_flag_then_variable_then_file_then_default(written, monkeypatch):
     path = written(GOOD)
     config = Config.load()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tacit import settings
 from tacit.client.nodes import _FLAGS, with_configured
 from tacit.errors import ConfigError
 from tacit.party import server
@@ -19,20 +18,6 @@ link_ports = "7460-7499"
 models = ["stories", "/srv/gpt2"]
 price_compute = 0.5
 """
-
-
-@pytest.fixture
-def written(tmp_path, monkeypatch):
-    for one in settings.SETTINGS:
-        monkeypatch.delenv(one.variable or "TACIT_", raising=False)
-
-    def write(text: str):
-        path = tmp_path / "config.toml"
-        path.write_text(text)
-        monkeypatch.setenv("TACIT_CONFIG", str(path))
-        return path
-
-    return write
 
 
 def test_a_peer_starts_with_what_is_set(written, tmp_path, monkeypatch):

@@ -47,6 +47,7 @@ def test_exported_names():
         "Usage",
         "UsageError",
         "__version__",
+        "study",
     ]
     for name in tacit.__all__:
         assert getattr(tacit, name) is not None

@@ -188,3 +188,13 @@ def test_shapes_and_types_that_do_not_fit_are_refused() -> None:
             ring.bmm(a, b)
     with pytest.raises(TypeError, match="cannot multiply"):
         ring.bmm_nt(words(2, 3, 4), words(2, 4, 3))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (5, 300), (40, 7)])
+def test_a_public_matrix_gives_its_values_back(dtype: type[np.signedinteger], shape: tuple[int, int]) -> None:
+    w = weights(*shape, dtype).copy()
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    edges = [v for v in WEIGHTS if low <= v <= high][: w.size]
+    w.reshape(-1)[: len(edges)] = edges
+    assert np.array_equal(PublicMatrix(w).values(), w)

@@ -1,7 +1,7 @@
 """A laboratory of network namespaces: machines of the test's own with addresses of their own, joined by one switch.
 
-Each `Node` is a namespace with one interface, eth0 (10.77.0.x/24), whose other end is a port of a bridge; the bridge is in
-a namespace of its own. So nothing of the host's network is touched, and nothing in the lab can reach the host.
+Each `Node` is a namespace with one interface, eth0 (10.77.0.x/24); see `tacit.coordinator.lines.namespaces`, which also
+tells what happens to those of a test that crashed.
 
     with Lab(folder) as lab:
         alice = lab.add("alice")
@@ -9,38 +9,32 @@ a namespace of its own. So nothing of the host's network is touched, and nothing
         lab.cut(alice)                # the cable is out; neither end is told
         lab.slow(alice, kbit=2000)    # and so on: mend, kill, stop, go on
     lab.leaked                        # command lines of processes that were still there at the end
-
-Names hold this process's id and start time, so that whatever a test that crashed has left behind (namespaces, and the
-processes in them) is found and removed by the next lab, and a running test's lab is not.
 """
 
 from __future__ import annotations
 
-import ctypes
-import itertools
 import json
 import os
 import queue
-import re
-import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
-PREFIX = "tacitlab"
+from tacit.coordinator.lines import namespaces
+from tacit.coordinator.lines.namespaces import Switch, call, fresh_prefix, ip, own_namespaces, remove, run_tool, sweep
+
+__all__ = ["Holdings", "Lab", "LabError", "Node", "Running", "ip", "own_namespaces", "sweep", "why_not"]
+
 SUBNET = "10.77.0"
-CLONE_NEWNET = 0x40000000
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 T = TypeVar("T")
-_serial = itertools.count()
 
 
 class LabError(Exception):
@@ -49,21 +43,7 @@ class LabError(Exception):
 
 def why_not() -> str | None:
     """Why there can be no laboratory here; None if there can be one."""
-    for tool in ("ip", "tc"):
-        if shutil.which(tool) is None:
-            return f"no `{tool}` here (package iproute2)"
-    name = f"{_own_prefix()}-trial{next(_serial)}"
-    try:
-        ip("netns", "add", name)
-        ip("netns", "del", name)
-    except LabError as error:
-        return f"network namespaces cannot be made here: {error}"
-    return None
-
-
-def ip(*arguments: str) -> str:
-    """Run ip(8). Raises LabError with what it said."""
-    return _tool("ip", *arguments)
+    return namespaces.why_not(("ip", "tc"))
 
 
 @dataclass(frozen=True)
@@ -238,16 +218,7 @@ class Node:
 
     def call(self, function: Callable[[], T]) -> T:
         """`function()` with this node's network, in a thread of its own: sockets it opens belong to the node."""
-
-        def inside() -> T:
-            with Path(f"/run/netns/{self.namespace}").open("rb") as place:
-                libc = ctypes.CDLL(None, use_errno=True)
-                if libc.setns(place.fileno(), CLONE_NEWNET):
-                    raise LabError(f"{self.name}: cannot enter: {os.strerror(ctypes.get_errno())}")
-            return function()
-
-        with ThreadPoolExecutor(1) as thread:  # ends with the call: a thread cannot be trusted to come back
-            return thread.submit(inside).result()
+        return call(self.namespace, function)
 
     def listening_ports(self) -> list[int]:
         """TCP ports that somebody listens on here."""
@@ -262,17 +233,15 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         """`folder`: an empty one, for the nodes' homes and logs."""
         self.folder = folder
-        self.prefix = f"{_own_prefix()}-{next(_serial)}"
-        self.switch = f"{self.prefix}-switch"
+        self.prefix = fresh_prefix()
+        self._hub = f"{self.prefix}-switch"
         self.nodes: dict[str, Node] = {}
         self.leaked: list[str] = []
 
     def __enter__(self) -> Self:
         sweep()
         try:
-            ip("netns", "add", self.switch)
-            self._switch("link", "add", "switch", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
-            self._switch("link", "set", "switch", "up")
+            self._switch = Switch(self._hub)
         except BaseException:
             self.close()
             raise
@@ -286,36 +255,28 @@ class Lab:
         number = len(self.nodes) + 1
         node = Node(self, name, number, address or f"{SUBNET}.{number}")
         self.nodes[name] = node
-        ip("netns", "add", node.namespace)
-        self._switch("link", "add", node.port, "type", "veth", "peer", "name", "eth0", "netns", node.namespace)
-        self._switch("link", "set", node.port, "master", "switch", "up")
-        for words in (
-            ("link", "set", "lo", "up"),
-            ("address", "add", f"{node.address}/24", "dev", "eth0"),
-            ("link", "set", "eth0", "up"),
-        ):
-            ip("-n", node.namespace, *words)
+        self._switch.join(node.namespace, node.port, node.address)
         return node
 
     # What can befall a machine ---------------------------------------------------------------------------------------
 
     def cut(self, node: Node) -> None:
         """Partition: nothing gets through any more, in either direction, and nobody is told."""
-        self._switch("link", "set", node.port, "nomaster")
+        self._switch.pull(node.port)
 
     def mend(self, node: Node) -> None:
-        self._switch("link", "set", node.port, "master", "switch")
+        self._switch.plug(node.port)
 
     def slow(self, node: Node, kbit: int, queue_ms: int = 400) -> None:
         """A slow line, both ways: so many kbit/s, and a queue of `queue_ms` in front of it (beyond: dropped)."""
         shape = ("root", "tbf", "rate", f"{kbit}kbit", "burst", "32kb", "latency", f"{queue_ms}ms")
-        _tool("tc", "-n", node.namespace, "qdisc", "replace", "dev", "eth0", *shape)
-        _tool("tc", "-n", self.switch, "qdisc", "replace", "dev", node.port, *shape)
+        run_tool("tc", "-n", node.namespace, "qdisc", "replace", "dev", "eth0", *shape)
+        run_tool("tc", "-n", self._hub, "qdisc", "replace", "dev", node.port, *shape)
 
     def quick(self, node: Node) -> None:
         """Undo `slow`."""
-        _tool("tc", "-n", node.namespace, "qdisc", "del", "dev", "eth0", "root")
-        _tool("tc", "-n", self.switch, "qdisc", "del", "dev", node.port, "root")
+        run_tool("tc", "-n", node.namespace, "qdisc", "del", "dev", "eth0", "root")
+        run_tool("tc", "-n", self._hub, "qdisc", "del", "dev", node.port, "root")
 
     def close(self) -> None:
         """End every process, note those that nobody had started in `leaked`, remove every namespace."""
@@ -327,61 +288,5 @@ class Lab:
         deadline = time.monotonic() + 5
         for one in started:
             one.end(max(0.1, deadline - time.monotonic()))
-        for name in (*(node.namespace for node in self.nodes.values()), self.switch):
-            self.leaked += _remove(name)
-
-    def _switch(self, *words: str) -> None:
-        ip("-n", self.switch, *words)
-
-
-def sweep() -> None:
-    """Remove namespaces, and end the processes in them, of labs whose test is no more."""
-    for name in namespaces():
-        found = re.match(rf"{PREFIX}-(\d+)-(\d+)-", name)
-        if found and _started(int(found[1])) != found[2]:
-            _remove(name)
-
-
-def namespaces() -> list[str]:
-    """The names of all namespaces of labs, anybody's."""
-    return [line.split()[0] for line in ip("netns", "list").splitlines() if line.startswith(f"{PREFIX}-")]
-
-
-def own_namespaces() -> list[str]:
-    return [name for name in namespaces() if name.startswith(f"{_own_prefix()}-")]
-
-
-def _remove(name: str) -> list[str]:
-    """Delete a namespace; the command lines of processes that had to be ended for it."""
-    if name not in namespaces():
-        return []
-    ended = []
-    for pid in ip("netns", "pids", name).split():
-        with suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            os.kill(int(pid), signal.SIGKILL)
-            ended.append(words)
-    ip("netns", "del", name)
-    return ended
-
-
-def _own_prefix() -> str:
-    return f"{PREFIX}-{os.getpid()}-{_started(os.getpid())}"
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None if there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return None
-
-
-def _tool(*words: str) -> str:
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"{' '.join(words)}: {error}") from None
-    if done.returncode:
-        raise LabError(f"{' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+        for name in (*(node.namespace for node in self.nodes.values()), self._hub):
+            self.leaked += remove(name)
