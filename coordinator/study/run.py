@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,15 +23,19 @@ from .bench import Bench, ClientBench, PlainBench, ShapedBench
 from .plan import ModelFact, Plan
 from .provenance import provenance
 from .records import FILE, Answer, Case, Provenance, Results
+from .report import PAGE, write_report
 from .timing import TimeLeft
 from .traced import FILE as TRACE_FILE
 from .traced import trace_cases
 
 INTERRUPTED = "interrupted before it was measured"
 NO_TIME = "there was no time left for it"
-FILES = (FILE, table.FILE, TRACE_FILE)
+FILES = (FILE, table.FILE, PAGE, TRACE_FILE)
 _SHORT = 0.02  # of the time: what takes less is repeated in any case
 _SHARE = 20  # of the time at most one in so many goes into writing
+
+
+log = logging.getLogger("tacit.study")
 
 
 class Watcher:
@@ -50,6 +55,10 @@ class Watcher:
 
     def failed(self, case: Case, reason: str) -> None:
         """It is left out."""
+
+    def warn(self, what: str) -> None:
+        """Something else that was to be there will not be."""
+        log.warning("%s", what)
 
 
 class Study:
@@ -118,7 +127,7 @@ class Study:
             self.results.sites += found.sites
             self.results.transfers += found.transfers
             for case, reason in found.missing.items():
-                self._watcher.say(f"{case.key} was not recorded: {reason}")
+                self._watcher.warn(f"{case.key} was not recorded: {reason}")
             self._keep()
             found.save(self._folder)
 
@@ -136,7 +145,7 @@ class Study:
         try:
             found = predict_cases(self._plan, cases, self._watcher.say)
         except TacitError as error:
-            self._watcher.say(f"nothing is predicted: {error}")
+            self._watcher.warn(f"nothing is predicted: {error}")
             return
         self.results.predictions, self.results.crossings = found
         self._keep()
@@ -156,12 +165,12 @@ class Study:
         if not networks or self._there is not None or "pair" not in self._plan.protocols:
             return
         if reason := why_not():
-            self._watcher.say(f"shaped links are not checked against the kernel's stack: {reason}")
+            self._watcher.warn(f"shaped links are not checked against the kernel's stack: {reason}")
             return
         try:
             self.results.lines += check_lines(networks, repeat, self._watcher.say)
         except TacitError as error:
-            self._watcher.say(f"the check against the kernel's stack failed: {error}")
+            self._watcher.warn(f"the check against the kernel's stack failed: {error}")
         self._keep()
 
     def _run_model(self, model: ModelFact, began: float) -> None:
@@ -321,8 +330,9 @@ def _elsewhere(results: Results) -> Path | None:
 
 
 def finish(results: Results, folder: Path) -> None:
-    """Write what is made from results.json. Raises ConfigError; results.json is there already."""
+    """Write what is made from results.json: results.csv and report.html. Raises ConfigError; results.json is there already."""
     table.save_csv(results, folder)
+    write_report(results, folder)
 
 
 def _begin(plan: Plan, folder: Path, resume: bool) -> Results:
