@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..coordinator.study.records import Results
     from ..coordinator.study.run import Watcher
 
-QUICK_SECONDS = 110.0  # of measuring; starting the cluster and drawing the report come on top
+QUICK_SECONDS = 90.0  # of measuring; starting the cluster and drawing the report come on top
 NETWORKS = ("lan", "metro", "wan", "sigma-wan", "global")
 DEFAULT_MODEL = "stories"
 _PROTOCOLS = ("pair", "plain")
@@ -79,6 +79,7 @@ def study(
     within = QUICK_SECONDS if quick else None
     running = Study(plan, folder, there=cluster, resume=resume, within=within, watcher=watcher)
     results = running.run()
+    running.predict()
     running.trace()
     running.check_lines(1 if quick else 3)
     finish(results, folder)

@@ -29,6 +29,7 @@ from .traced import trace_cases
 INTERRUPTED = "interrupted before it was measured"
 NO_TIME = "there was no time left for it"
 FILES = (FILE, table.FILE, TRACE_FILE)
+_SHORT = 0.02  # of the time: what takes less is repeated in any case
 _SHARE = 20  # of the time at most one in so many goes into writing
 
 
@@ -65,7 +66,8 @@ class Study:
         watcher: Watcher | None = None,
     ) -> None:
         """`there`: a cluster that runs already, else one is started for each model. `resume`: go on with what the folder
-        holds. `within`: seconds after which no further repetition is begun, the first of every case excepted.
+        holds. `within`: seconds after which no further repetition is begun, except the first of a case and those that take
+        next to nothing.
 
         Raises ConfigError if the folder cannot be written, or holds another study.
         """
@@ -119,6 +121,25 @@ class Study:
                 self._watcher.say(f"{case.key} was not recorded: {reason}")
             self._keep()
             found.save(self._folder)
+
+    def predict(self) -> None:
+        """What the model of costs says of every case that was measured; all anew, since rates may have been measured anew.
+
+        Where that fails, the watcher hears why.
+        """
+        from .predicted import predict_cases
+
+        if self._there is not None:
+            return
+        measured = {case for case, _ in self._done}
+        cases = [case for case in self._plan.cases() if case in measured]
+        try:
+            found = predict_cases(self._plan, cases, self._watcher.say)
+        except TacitError as error:
+            self._watcher.say(f"nothing is predicted: {error}")
+            return
+        self.results.predictions, self.results.crossings = found
+        self._keep()
 
     def check_lines(self, repeat: int = 3) -> None:
         """Single transfers over shaped links and over the kernel's stack, for every line that was not checked yet.
@@ -199,7 +220,8 @@ class Study:
     def _in_time(self, case: Case, began: float) -> bool:
         if self._within is None:
             return True
-        return time.monotonic() - began + (self._left.of(case) or 0.0) <= self._within
+        seconds = self._left.of(case) or 0.0
+        return seconds <= _SHORT * self._within or time.monotonic() - began + seconds <= self._within
 
     def _ask(self, benches: _Benches, case: Case, repetition: int) -> Answer | None:
         """None if it failed: then the case is left out."""
