@@ -40,10 +40,9 @@ class Check:
 
 
 def checks(cases: Cases) -> list[Check]:
-    predictions = {each.case: each for each in cases.results.predictions}
     found = []
     for case in cases.all:
-        prediction = predictions.get(case)
+        prediction = cases.predictions.get(case)
         if prediction is None:
             continue
         for metric, predicted in ((TTFT, prediction.ttft_ms), (TPOT, prediction.tpot_ms)):

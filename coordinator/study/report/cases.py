@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 
-from ....errors import UsageError
 from ....network import Profile
-from ..records import Answer, Case, Results
+from .. import metrics
+from ..records import Answer, Case, Prediction, Results, profile_of
 from .words import short
 
 PLAINTEXT = "plain"  # runs on this machine alone: no network applies to it
@@ -18,7 +18,7 @@ PLAINTEXT = "plain"  # runs on this machine alone: no network applies to it
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of some values: their number, mean and percentiles, linear between neighbours."""
+    """Of n samples: as `metrics.Summary`, and the tenth percentile."""
 
     n: int
     mean: float
@@ -28,34 +28,30 @@ class Spread:
     p99: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread | None:
-        """None of no values."""
-        ordered = sorted(values)
+    def of(cls, samples: Iterable[float]) -> Spread | None:
+        """None of no samples."""
+        ordered = sorted(samples)
         if not ordered:
             return None
-        return cls(len(ordered), statistics.fmean(ordered), *(_percentile(ordered, p) for p in (10, 50, 90, 99)))
-
-
-def _percentile(ordered: Sequence[float], percent: float) -> float:
-    place = (len(ordered) - 1) * percent / 100
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+        return cls(len(ordered), fmean(ordered), *(metrics.percentile(ordered, p) for p in (10, 50, 90, 99)))
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """As vLLM defines it: one value of an answer, or several."""
+    """One of metrics.METRICS, as people call it."""
 
+    key: str
     name: str
-    meaning: str
-    of: Callable[[Answer], list[float]]
+
+    @property
+    def meaning(self) -> str:
+        return self.key.upper()
 
 
-TTFT = Metric("time to first token", "TTFT", lambda answer: [answer.ttft_ms])
-TPOT = Metric("time per token", "TPOT", lambda answer: [statistics.fmean(answer.itl_ms)] if answer.itl_ms else [])
-ITL = Metric("between two tokens", "ITL", lambda answer: answer.itl_ms)
-E2E = Metric("whole answer", "E2E", lambda answer: [answer.e2e_ms])
+TTFT = Metric("ttft", "time to first token")
+TPOT = Metric("tpot", "time per token")
+ITL = Metric("itl", "time between two tokens")
+E2E = Metric("e2e", "time of the whole answer")
 METRICS = (TTFT, TPOT, ITL, E2E)
 
 
@@ -80,8 +76,8 @@ class Cases:
 
     @cached_property
     def all(self) -> list[Case]:
-        """Measured ones, by workload, protocol and growing round trip."""
-        return sorted(self.results.cases(), key=self._order)
+        """Measured ones, by workload, protocol and growing round trip. Of `plain`, which no network applies to, one each."""
+        return self.ordered(map(_without_network, self.results.cases()))
 
     @cached_property
     def _protocol_order(self) -> dict[str, int]:
@@ -93,19 +89,23 @@ class Cases:
     def _answers(self) -> dict[Case, list[Answer]]:
         found: dict[Case, list[Answer]] = {case: [] for case in self.all}
         for answer in self.results.answers:
-            found[answer.case].append(answer)
+            found[_without_network(answer.case)].append(answer)
         return found
+
+    @cached_property
+    def predictions(self) -> dict[Case, Prediction]:
+        return {_without_network(each.case): each for each in self.results.predictions}
 
     def answers(self, case: Case) -> list[Answer]:
         return self._answers.get(case, [])
 
     def spread(self, case: Case, metric: Metric) -> Spread | None:
-        return Spread.of(value for answer in self.answers(case) for value in metric.of(answer))
+        return Spread.of(metrics.samples(self.answers(case), metric.key))
 
     def per_token(self, case: Case, values: Callable[[Answer], Sequence[float]]) -> float | None:
         """Mean of what an answer's steps after the prompt took; None where there is none."""
         found = [value for answer in self.answers(case) for value in values(answer)[1:]]
-        return statistics.fmean(found) if found else None
+        return fmean(found) if found else None
 
     def _order(self, case: Case) -> tuple[object, ...]:
         line = line_of(case)
@@ -162,13 +162,12 @@ def protocol_of(case: Case) -> str:
 
 
 def line_of(case: Case) -> Profile | None:
-    """The one line that all pairs of parties had; None if pairs differ, or there was none."""
-    if case.protocol == PLAINTEXT:
-        return None
-    try:
-        return Profile.parse(case.network)
-    except UsageError:
-        return None
+    """The one line that all pairs of parties had; None if pairs differ, or it is not known, or there was none."""
+    return None if case.protocol == PLAINTEXT or ";" in case.network else profile_of(case.network)
+
+
+def _without_network(case: Case) -> Case:
+    return replace(case, network="") if case.protocol == PLAINTEXT else case
 
 
 def spread_over(cases: Sequence[Case], most: int) -> list[Case]:

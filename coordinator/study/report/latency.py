@@ -77,7 +77,7 @@ def parts(cases: Cases) -> list[Part]:
 
 
 def _points(cases: Cases, metric: Metric) -> list[Point]:
-    predictions = {each.case: each.ttft_ms if metric is TTFT else each.tpot_ms for each in cases.results.predictions}
+    predictions = {case: each.ttft_ms if metric is TTFT else each.tpot_ms for case, each in cases.predictions.items()}
     found = []
     for case in cases.all:
         line, spread = line_of(case), cases.spread(case, metric)

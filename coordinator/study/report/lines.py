@@ -14,7 +14,7 @@ from .scales import wide_span
 from .words import counted, listed, milliseconds, percent, short, significant
 
 KINDS = ("shaped links", "the kernel's stack")
-MOST_NETWORKS, MOST_ROWS = 6, 14
+MOST_NETWORKS, MOST_ROWS = 6, 16
 
 
 def parts(cases: Cases) -> list[Part]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ....network import CLIENT
 from ..records import Provenance
 from . import markup
-from .cases import ITL, METRICS, PLAINTEXT, Cases, line_of
+from .cases import METRICS, PLAINTEXT, Cases, Spread, line_of
 from .parts import Section
 from .words import counted, delay, listed, megabits, milliseconds, percent, short, size
 
@@ -75,11 +75,11 @@ def table(cases: Cases) -> str:
 
 
 def table_notes(cases: Cases) -> str:
-    notes = [
-        f"{metric.meaning} is the {metric.name}" if metric is not ITL else "ITL the time between two tokens"
-        for metric in METRICS
-    ]
+    notes = [f"{metric.meaning} is the {metric.name}" for metric in METRICS]
     text = f"{listed(notes)}. Percentiles are linear between neighbours: of fewer than 100 values, p99 lies close to the largest."
+    setup = Spread.of(answer.setup_ms for answer in cases.results.answers if answer.case.protocol != PLAINTEXT)
+    if setup is not None:
+        text += f" The session's set-up is part of the time to first token: its median over all networks is {milliseconds(setup.p50)}."
     if len(cases.all) > MOST_CASES:
         text += f" The first {MOST_CASES} of {len(cases.all)} cases are listed; results.csv has all."
     return text
