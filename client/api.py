@@ -86,11 +86,11 @@ class Client:
         try:
             self._pinned = meant.pinned(trust_on_first_use=trust_on_first_use, say=notice, timeout=self._timeout)
             self._policy = policy.admitted(self._pinned)
+            self._network = shaped_network(meant)
         except TacitError:
             if self._own is not None:
                 self._own.stop()
             raise
-        self._network = shaped_network(meant)
         self._directory = Directory(self._pinned.url, timeout=self._timeout)
         self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
