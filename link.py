@@ -219,13 +219,15 @@ class Link(ABC):
         started = time.monotonic()
         since = 0 if self.recorder is None else time.monotonic_ns()
         deadline = time.monotonic() + self._settings.timeout
-        while self._ledger.must_wait:
-            found = self._fetch(None, None, deadline, self._settings.timeout, "did not read what it was sent", True)
-            if found is not None:
-                self._stash.append(found)
-        self.stats.stalled_seconds += time.monotonic() - started
-        if self.recorder is not None:
-            self.recorder.span("waiting", since, self.ends.remote_role)
+        try:
+            while self._ledger.must_wait:
+                found = self._fetch(None, None, deadline, self._settings.timeout, "did not read what it was sent", True)
+                if found is not None:
+                    self._stash.append(found)
+        finally:
+            self.stats.stalled_seconds += time.monotonic() - started
+            if self.recorder is not None:
+                self.recorder.span("waiting", since, self.ends.remote_role)
 
     # Receiving -------------------------------------------------------------------------------------------------------
 
@@ -245,10 +247,12 @@ class Link(ABC):
                 since = 0 if self.recorder is None else time.monotonic_ns()
                 if self._reader.closed:
                     self._fail(PeerLost(self.remote, f"left the session, {kind!r} was still due"))
-                found = self._fetch(kind, size, started + limit, limit, f"sent no {kind!r}", False)
-                self.stats.waiting_seconds += time.monotonic() - started
-                if self.recorder is not None:
-                    self.recorder.span("waiting", since, self.ends.remote_role)
+                try:
+                    found = self._fetch(kind, size, started + limit, limit, f"sent no {kind!r}", False)
+                finally:  # what was waited for in vain counts, too
+                    self.stats.waiting_seconds += time.monotonic() - started
+                    if self.recorder is not None:
+                        self.recorder.span("waiting", since, self.ends.remote_role)
                 if found is None:
                     self._fail(PeerError(self.remote, "sent nothing"))
                 message = found

@@ -11,7 +11,7 @@ Spans: "step", and in it one "site" after the other without a gap (as the model 
 before it, "reveal" what comes after the head); in these "packing", "unpacking" and "waiting". What a party does outside of
 its steps has step -1. A record knows names, times and sizes: no content, no key, no token.
 
-A trace is at most MAX_BYTES long, about 700 tokens of the shipped model; what comes after that is not recorded. Records
+A trace is at most MAX_BYTES long, about 600 tokens of the shipped model; what comes after that is not recorded. Records
 are held back until the step is over, and written while others are at work. What cannot be written never ends a session.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from tacit.coordinator.study.records import Case
@@ -182,6 +183,7 @@ def test_transfers_are_the_messages_of_steps(traced):
 def test_a_session_that_breaks_leaves_what_there_was(toy: Toy, tmp_path):  # noqa: F811
     with session(toy, SessionLimits(len(PROMPT), COUNT), traces=Traces(tmp_path)) as s:
         s.ask(0, PROMPT)
+        time.sleep(0.2)
         s.client[0].abort(PeerLost("client", "had enough"))
         for link in s.client:
             link.close()
@@ -192,6 +194,8 @@ def test_a_session_that_breaks_leaves_what_there_was(toy: Toy, tmp_path):  # noq
     for role in range(3):
         inside(trace.parties[role])
         assert next(one.step for one in trace.parties[role].spans if one.name == "step") == 0
+        vain = max((one for one in trace.parties[role].spans if one.name == "waiting"), key=lambda one: one.end)
+        assert vain.end - vain.start >= 30e6 or role == 2  # the dealer was told by a peer, perhaps in a wait of its own
     assert sites(CASE, [trace])
     aborts = [one for one in trace.flights() if one.sent.kind == "abort"]
     assert {(one.sender, one.receiver) for one in aborts} >= {(3, 0)}
