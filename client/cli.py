@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import TacitError
+from .cli_estimate import calibrate, estimate
 from .cli_network import PROFILES, network_app
 from .cli_nodes import coordinator, identity_app, peer
 from .cli_options import FirstUse, Meant
@@ -30,6 +31,8 @@ app = typer.Typer(
 app.add_typer(identity_app, name="identity")
 app.add_typer(config_app, name="config")
 app.add_typer(peers_app, name="peers")
+app.command()(calibrate)
+app.command()(estimate)
 app.add_typer(network_app, name="network")
 app.add_typer(study_app, name="study")
 
@@ -114,7 +117,8 @@ def ask(
     protocol: Annotated[
         str,
         typer.Option(
-            help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine."
+            help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine. "
+            "[bold]crypten[/]: to compare with; protects less (docs/crypten.md)."
         ),
     ] = "pair",
     cluster: Meant = None,
@@ -147,8 +151,10 @@ def ask(
     ] = None,
 ) -> None:
     """Ask a running cluster, privately; without one, start a cluster for this question."""
-    if protocol not in ("pair", "plain"):
-        raise typer.BadParameter(f"{protocol!r} is not a protocol; choose pair or plain", param_hint="--protocol")
+    if protocol not in ("pair", "plain", "crypten"):
+        raise typer.BadParameter(
+            f"{protocol!r} is not a protocol; choose pair, plain or crypten", param_hint="--protocol"
+        )
     from .commands import run_ask
 
     settings: dict[str, Any] = {

@@ -104,6 +104,8 @@ def run_ask(
         settings["max_new_tokens"] = config.get("client.max_new_tokens", settings["max_new_tokens"])
         _answer(generate(model, prompt, **settings), as_json)
         return
+    if protocol == "crypten":
+        _err.print("[yellow]crypten: to compare with; it protects less than pair (docs/crypten.md)[/]")
     meant = find(cluster, config)
     name = meant.name if meant else None
     rules["policy"] = configured_policy(config, name, **policy)
@@ -112,7 +114,7 @@ def run_ask(
         traced(trace, meant.file if meant else None, _notice) as rules["trace"],
         _client(cluster if meant else None, meant is not None, model, rules) as (client, served),
     ):
-        _answer(client.generate(prompt, model=served, on_resume=_say_resumed, **settings), as_json)
+        _answer(client.generate(prompt, model=served, protocol=protocol, on_resume=_say_resumed, **settings), as_json)
 
 
 def _say_resumed(resume: Resume) -> None:
