@@ -137,9 +137,10 @@ class Recorder:
 
     # What it does ----------------------------------------------------------------------------------------------------
 
-    def span(self, name: str, since: int, remote: int = -1) -> None:
-        """Something that began at `since` (of `clock`) and ends now."""
-        self._records.append(SpanRecord(name, since, clock(), self._step, self._site, remote))
+    def span(self, name: str, since: int, remote: int = -1, until: int | None = None) -> None:
+        """Something that began at `since` (of `clock`) and ended at `until`, which is now if left out."""
+        end = clock() if until is None else until
+        self._records.append(SpanRecord(name, since, end, self._step, self._site, remote))
         if len(self._records) > HELD:
             self.flush()
 

@@ -113,13 +113,9 @@ def test_sums_are_those_of_the_links(traced):
         assert (len(sent), sum(one.bytes for one in sent)) == (stats.messages_sent, stats.bytes_sent)
         assert (len(read), sum(one.bytes for one in read)) == (stats.messages_received, stats.bytes_received)
         waited = sum(
-            one.end - one.start for one in party.spans if one.name == "waiting" and one.remote == party_of(end)
+            one.end - one.start for one in party.spans if one.name == "waiting" and one.remote == end.ends.remote_role
         )
-        assert 1e-9 * waited == pytest.approx(stats.waiting_seconds + stats.stalled_seconds, rel=0.05, abs=5e-3)
-
-
-def party_of(end) -> int:
-    return end.ends.remote_role
+        assert 1e-9 * waited == pytest.approx(stats.waiting_seconds + stats.stalled_seconds, abs=1e-6)
 
 
 def test_sums_are_what_the_peers_count(traced):
