@@ -45,7 +45,12 @@ def check(served: ServedModel) -> None:
 def need(served: ServedModel, role: int, limits: SessionLimits, window: int) -> Need:
     """What a session needs in `role`, its links having this `window` (`budget`). Raises as `check`."""
     check(served)
-    spec, tokens = served.spec, limits.prompt_tokens
+    return sizes(served.spec, role, limits, window)
+
+
+def sizes(spec: Spec, role: int, limits: SessionLimits, window: int) -> Need:
+    """The same, whether it can be or not."""
+    tokens = limits.prompt_tokens
     total = tokens + max(1, limits.max_new_tokens) - 1
     largest = max(elements(spec, tokens, 0), elements(spec, 1, total - 1))
     opened, answer = OPENED * largest, ANSWER * largest

@@ -12,6 +12,7 @@ from math import inf
 
 from ....errors import UsageError
 from ....network import Network, Profile
+from ....party import crypten_need
 from ....party.footprint import need
 from ....party.links import SessionLimits
 from ....protocols.pair.cost import Cost
@@ -23,7 +24,7 @@ from .session import PEERS, Setting, carried, round_wait, sites_of, times, total
 from .subject import Subject, read_subject
 from .timeline import Placement
 
-ESTIMATED = ("pair", "plain")
+ESTIMATED = ("pair", "plain", "crypten")
 SWEEP_NEW = 5  # tokens of an answer that stand for all at a point of the map
 WINDOW = 64 << 20
 
@@ -81,6 +82,7 @@ def estimate(
     rates = rates or load_rates()
     if protocol == "plain":
         return _plain(subject, prompt, new, network, rates)
+    subject, rates = _under(protocol, subject, rates)
     where = where or Placement(rates.cores)
     free, delayed = (Setting(net, rates, where, peers) for net in (_only(network, False), _only(network, True)))
     full = Setting(network, rates, where, peers)
@@ -90,7 +92,7 @@ def estimate(
     last = max(prompt, prompt + new - 2) if new > 1 else prompt
     prompt_sites, token_sites = sites_of(subject, prompt, 0), sites_of(subject, 1, min(last, subject.spec.context - 1))
     own = [1e3 * sum(seconds(getattr(site, side), rates.rates) for site in token_sites) for side in ("peer", "dealer")]
-    memory = [need(subject.spec, subject.scales, role, SessionLimits(prompt, new), WINDOW).total for role in (0, 1, 2)]
+    memory = [_memory(subject, role, SessionLimits(prompt, new, protocol=protocol)) for role in (0, 1, 2)]
     return Estimate(
         subject=subject,
         protocol=protocol,
@@ -126,6 +128,21 @@ def check_lengths(subject: Subject, prompt: int, new: int) -> None:
         raise UsageError(
             f"{prompt} + {new} tokens do not fit the context of {subject.name}, {subject.spec.context} tokens"
         )
+
+
+def _memory(subject: Subject, role: int, limits: SessionLimits) -> int:
+    if limits.protocol == "crypten":
+        return crypten_need.sizes(subject.spec, role, limits, WINDOW).total
+    return need(subject.spec, subject.scales, role, limits, WINDOW).total
+
+
+def _under(protocol: str, subject: Subject, rates: Rates) -> tuple[Subject, Rates]:
+    """What is run, and what the kernels that it calls take."""
+    if protocol != "crypten":
+        return subject, rates
+    from . import crypten  # which brings CrypTen
+
+    return replace(subject, protocol=protocol), replace(rates, rates={**rates.rates, **crypten.rates()})
 
 
 def _only(network: Network, delays: bool) -> Network:
@@ -266,5 +283,6 @@ def _token_ms(
     check_lengths(subject, prompt, SWEEP_NEW)
     if protocol == "plain":
         return 1e3 * plaintext.times(subject.spec, prompt, SWEEP_NEW, rates.rates)[1]
+    subject, rates = _under(protocol, subject, rates)
     found = times(subject, prompt, SWEEP_NEW, Setting(network, rates, where))
     return 1e3 * sum(found[1:]) / len(found[1:])

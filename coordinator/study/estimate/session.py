@@ -62,6 +62,10 @@ def delay(line: Profile) -> float:
 
 def sites_of(subject: Subject, tokens: int, start: int) -> tuple[SiteWork, ...]:
     """Every site of a step."""
+    if subject.protocol == "crypten":
+        from . import crypten  # which brings CrypTen
+
+        return tuple(crypten.step_work(subject.spec, subject.ranges, tokens, start))
     return tuple(step_work(subject.spec, subject.scales, tokens, start))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ....errors import ModelError
 from ....models.layout import Layout, read_layout
 from ....models.locate import locate
 from ....protocols.base import Spec
-from ....protocols.pair.scales import COUNT, Scales, make_scales
+from ....protocols.pair.scales import COUNT, Ranges, Scales, make_scales
 from ....protocols.trace.typical import typical
 
 _LARGEST_CONFIG = 10 << 20
@@ -29,6 +29,8 @@ class Subject:
     scales: Scales
     parameters: int
     notes: tuple[str, ...] = ()
+    ranges: Ranges = field(default_factory=dict)
+    protocol: str = "pair"
 
 
 def read_subject(name_or_path: str | Path) -> Subject:
@@ -48,8 +50,8 @@ def read_subject(name_or_path: str | Path) -> Subject:
 
     checkpoint = load_checkpoint(name_or_path)
     spec, folded = fold(checkpoint)
-    scales = make_scales(spec, calibrated(checkpoint, spec, folded))
-    return Subject(checkpoint.name, spec, scales, _parameters(checkpoint.layout))
+    ranges = calibrated(checkpoint, spec, folded)
+    return Subject(checkpoint.name, spec, make_scales(spec, ranges), _parameters(checkpoint.layout), ranges=ranges)
 
 
 def subject_of(entries: Mapping[str, Any], name: str, source: str = "config.json") -> Subject:
@@ -74,7 +76,8 @@ def subject_of(entries: Mapping[str, Any], name: str, source: str = "config.json
     if spec.context > most:
         notes.append(f"peers would refuse a context of {spec.context}; rows of up to {most} are assumed")
         spec = replace(spec, context=most)
-    return Subject(name, spec, make_scales(spec, typical(spec)), _parameters(layout), tuple(notes))
+    ranges = typical(spec)
+    return Subject(name, spec, make_scales(spec, ranges), _parameters(layout), tuple(notes), ranges)
 
 
 def _parameters(layout: Layout) -> int:
