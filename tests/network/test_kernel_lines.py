@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
 import statistics
@@ -179,6 +181,23 @@ def test_what_a_killed_process_left_behind_is_swept_away_and_its_forwarder_ends(
     while forwarder != "0" and _runs(int(forwarder)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no `setpriv` here (package util-linux)")
+@pytest.mark.parametrize("without", ["-all", "-net_admin", "-sys_admin"])
+def test_without_privileges_it_says_so(without):
+    code = (
+        "from tacit.coordinator.lines.lay import KernelLines\n"
+        "from tacit.errors import ConfigError\n"
+        "from tacit.network import Network, Profile\n"
+        "try:\n"
+        "    KernelLines(Network(Profile.parse('wan')), ('a', 'b'))\n"
+        "except ConfigError as error:\n"
+        "    print(error)\n"
+    )
+    unprivileged = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}"]
+    done = subprocess.run([*unprivileged, sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60)
+    assert re.fullmatch("lines of the kernel's own cannot be laid here: .* they take root on Linux\n", done.stdout)
 
 
 def _runs(pid: int) -> bool:
