@@ -9,7 +9,7 @@ from __future__ import annotations
 from .records import distinct, integer, many, text
 
 MAX_TOKENS = 1 << 20
-PROTOCOLS = ("pair",)
+PROTOCOLS = ("pair", "crypten")
 
 
 def short_id(peer_id: str) -> str:
@@ -30,7 +30,7 @@ is_hash = text(r"[0-9a-f]{64}", "a SHA-256 hash (64 hex digits)")
 is_endpoint = text(r"tcp://(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}", "an endpoint tcp://host:port")
 is_name = text(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}", "a name (letters, digits, '.', '_', '-', space; at most 64)")
 is_model = text(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "a model name (letters, digits, '.', '_', '-', '/'; at most 128)")
-is_protocol = text("|".join(PROTOCOLS), "a protocol served here (pair)")
+is_protocol = text("|".join(PROTOCOLS), f"a protocol served here ({', '.join(PROTOCOLS)})")
 is_url = text(r"https?://[A-Za-z0-9.:_\[\]/-]{1,255}", "an http(s) address")
 is_version = text(r"[0-9A-Za-z.+-]{1,32}", "a version")
 is_role = integer(0, 2)

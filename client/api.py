@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..checks import PROTOCOLS
 from ..config import Config
 from ..errors import TacitError, UsageError
 from ..tracing.recorder import Traces
 from ..transport import new_context
-from .catalogue import Catalogue
+from .catalogue import PROTOCOL, Catalogue
 from .connect import Opener
 from .directory import Directory
 from .generation import Generation, Runner
@@ -84,11 +86,11 @@ class Client:
         try:
             self._pinned = meant.pinned(trust_on_first_use=trust_on_first_use, say=notice, timeout=self._timeout)
             self._policy = policy.admitted(self._pinned)
+            self._network = shaped_network(meant)
         except TacitError:
             if self._own is not None:
                 self._own.stop()
             raise
-        self._network = shaped_network(meant)
         self._directory = Directory(self._pinned.url, timeout=self._timeout)
         self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
@@ -107,13 +109,15 @@ class Client:
         logprobs: bool = False,
         top_logprobs: int = 0,
         ignore_eos: bool = False,
+        protocol: str = PROTOCOL,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
 
         `prompt` is text, or a list of token ids taken as they are. `max_new_tokens`: None for what is
         set, else 128. Temperature 0 takes the most likely token each time. `ignore_eos`: go on after an end-of-text token,
-        for measurements that need answers of one length.
+        for measurements that need answers of one length. `protocol`: "pair", or "crypten" to compare it with (see
+        docs/crypten.md: it protects less, and its peers need CrypTen).
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
         may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
@@ -122,13 +126,16 @@ class Client:
         self._check_open()
         sampling = Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs)
         found = self._catalogue.get(model or self._model)
+        if protocol not in PROTOCOLS:
+            raise UsageError(f"{protocol!r} is not a protocol of sessions; choose one of {', '.join(PROTOCOLS)}")
+        facts = replace(found.facts, protocol=protocol)
 
         def start(prompt_tokens: int, new_tokens: int) -> Runner:
             opener = Opener(
                 self._context,
                 self._directory,
                 self._pinned,
-                found.facts,
+                facts,
                 self._timeout,
                 self._book,
                 self._policy.most,
@@ -138,7 +145,7 @@ class Client:
             return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
 
         return Generation(
-            found.facts,
+            facts,
             found.tokenizer,
             prompt,
             start,

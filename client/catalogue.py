@@ -16,7 +16,7 @@ from .directory import Directory
 from .generation import ModelFacts
 from .verify import check_hash
 
-PROTOCOL = "pair"
+PROTOCOL = "pair"  # unless another one is asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
 from ..errors import TacitError
+from .cli_estimate import calibrate, estimate
 from .cli_network import PROFILES, network_app
 from .cli_nodes import coordinator, identity_app, peer
 from .cli_options import FirstUse, Meant
@@ -29,6 +31,8 @@ app = typer.Typer(
 app.add_typer(identity_app, name="identity")
 app.add_typer(config_app, name="config")
 app.add_typer(peers_app, name="peers")
+app.command()(calibrate)
+app.command()(estimate)
 app.add_typer(network_app, name="network")
 app.add_typer(study_app, name="study")
 
@@ -82,11 +86,14 @@ def up(
     network: Annotated[
         list[str] | None, typer.Option(help=f"Make the links like lines: {PROFILES}, or A:B=PROFILE for one pair.")
     ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Folder for what sessions spend their time on, by party (no content).")
+    ] = None,
 ) -> None:
     """Run a cluster on this machine: a coordinator and three or more peers, until Ctrl-C."""
     from .commands import run_up
 
-    run_up(peers=peers, models=model, port=port, host=host, network=network)
+    run_up(peers=peers, models=model, port=port, host=host, network=network, trace=trace)
 
 
 @app.command()
@@ -110,7 +117,8 @@ def ask(
     protocol: Annotated[
         str,
         typer.Option(
-            help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine."
+            help="[bold]pair[/]: private, two peers and a dealer. [bold]plain[/]: in the clear, on this machine. "
+            "[bold]crypten[/]: to compare with; protects less (docs/crypten.md)."
         ),
     ] = "pair",
     cluster: Meant = None,
@@ -135,10 +143,18 @@ def ask(
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one step may take. Default: 60")] = None,
     trust_on_first_use: FirstUse = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for what the answer spends its time on, for Perfetto; of all parties of one's own cluster."
+        ),
+    ] = None,
 ) -> None:
     """Ask a running cluster, privately; without one, start a cluster for this question."""
-    if protocol not in ("pair", "plain"):
-        raise typer.BadParameter(f"{protocol!r} is not a protocol; choose pair or plain", param_hint="--protocol")
+    if protocol not in ("pair", "plain", "crypten"):
+        raise typer.BadParameter(
+            f"{protocol!r} is not a protocol; choose pair, plain or crypten", param_hint="--protocol"
+        )
     from .commands import run_ask
 
     settings: dict[str, Any] = {
@@ -166,6 +182,7 @@ def ask(
         settings=settings,
         policy=policy,
         rules=rules,
+        trace=trace,
     )
 
 

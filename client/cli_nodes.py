@@ -62,6 +62,9 @@ def peer(
     ] = None,
     price_dealer: Annotated[str | None, typer.Option(help="For a million tokens as the dealer; default: 0.")] = None,
     currency: Annotated[str | None, typer.Option(help="Of both prices, three capital letters; default: EUR.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Folder for what sessions spend their time on here (no content); default: none.")
+    ] = None,
 ) -> None:
     """Run one peer of a cluster, in the foreground. The first one founds it and prints what the others type."""
     from .commands import run_server
@@ -73,6 +76,7 @@ def peer(
         "cluster-name": cluster_name, "cluster-file": cluster_file, "own": own, "no-mdns": no_mdns, "roster": roster,
         "max-sessions": max_sessions, "max-memory": max_memory, "max-session-memory": max_session_memory,
         "client-timeout": client_timeout, "price-compute": price_compute, "price-dealer": price_dealer, "currency": currency,
+        "trace": trace,
     }  # fmt: skip
     run_server("party", with_configured(_arguments(options)))
 

@@ -20,7 +20,7 @@ _NETWORK = (
 _QUICK = "Begin no repetition that would take the measuring beyond two minutes."
 _RESUME = "Go on with the study that --out holds, with the same options."
 _CLUSTER = "Measure a cluster that runs already, with the network that it has; named as elsewhere."
-_FORWARD = "Let the kernel's network stack carry the links instead of shaping them; needs privileges."
+_FORWARD = "Measure pair over the kernel's network stack too, as the profile says; needs privileges."
 
 
 @study_app.callback()

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, UsageError
 from ..records import Record
 from ..succession import read_chain
 from .extras import need_peer_extra
@@ -38,14 +38,21 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def run_up(
-    *, peers: int, models: Sequence[str] | None, port: int, host: str, network: Sequence[str] | None = None
+    *,
+    peers: int,
+    models: Sequence[str] | None,
+    port: int,
+    host: str,
+    network: Sequence[str] | None = None,
+    trace: Path | None = None,
 ) -> None:
     """Start a cluster, show it, watch over it until Ctrl-C (or SIGTERM, SIGHUP) or until a process ends."""
     from .launch import DEFAULT_MODEL, Cluster
 
     interrupt_on_signals()
     ready = False
-    cluster = Cluster(model=models or DEFAULT_MODEL, peers=peers, port=port, host=host, network=network or None)
+    chosen = models or DEFAULT_MODEL
+    cluster = Cluster(model=chosen, peers=peers, port=port, host=host, network=network or None, trace=trace)
     try:
         with _progress() as say:
             cluster.start(say)
@@ -74,30 +81,40 @@ def run_ask(
     settings: dict[str, Any],
     policy: dict[str, Any],
     rules: dict[str, Any],
+    trace: Path | None = None,
 ) -> None:
     """Stream an answer, or print it as one JSON object.
 
     `settings` are those of `Client.generate`, `policy` of `configured_policy`, `rules` of `Client`; None: as set elsewhere.
+    `trace`: a file for what the answer spends its time on.
     """
     from ..config import Config
+    from .ask_trace import traced
     from .policy import configured_policy
     from .resolve import find
 
     interrupt_on_signals()
     config = Config.load()
     if protocol == "plain":
+        if trace is not None:
+            raise UsageError("--trace: there is nothing to trace under plain, where nobody sends anybody anything")
         from .plain import generate
 
         _err.print("[yellow]plain: nothing is private; the model runs in the clear on this machine[/]")
         settings["max_new_tokens"] = config.get("client.max_new_tokens", settings["max_new_tokens"])
         _answer(generate(model, prompt, **settings), as_json)
         return
+    if protocol == "crypten":
+        _err.print("[yellow]crypten: to compare with; it protects less than pair (docs/crypten.md)[/]")
     meant = find(cluster, config)
     name = meant.name if meant else None
     rules["policy"] = configured_policy(config, name, **policy)
     model = config.get("client.model", model, name)
-    with _client(cluster if meant else None, meant is not None, model, rules) as (client, served):
-        _answer(client.generate(prompt, model=served, on_resume=_say_resumed, **settings), as_json)
+    with (
+        traced(trace, meant.file if meant else None, _notice) as rules["trace"],
+        _client(cluster if meant else None, meant is not None, model, rules) as (client, served),
+    ):
+        _answer(client.generate(prompt, model=served, protocol=protocol, on_resume=_say_resumed, **settings), as_json)
 
 
 def _say_resumed(resume: Resume) -> None:
@@ -285,7 +302,7 @@ def _client(
         with Client(cluster, notice=_notice, **rules) as client:
             yield client, _served(client, model)
         return
-    own = Cluster(model=model or DEFAULT_MODEL)
+    own = Cluster(model=model or DEFAULT_MODEL, trace=rules["trace"])
     try:
         with _progress() as say:
             own.start(say)

@@ -76,11 +76,11 @@ class Cluster:
         network: Network | Profile | str | Sequence[str] | None = None,
         trace: str | Path | None = None,
     ) -> None:
-        """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one. `trace`: a
-        folder in which every peer leaves what its sessions spend their time on (no content; see docs/tracing.md).
-
+        """`model`: what the peers serve (folders or names); `port` of the coordinator, 0 for any free one.
         `network`: makes the links of sessions like lines with these profiles, as `tacit up --network` does: "wan", or
         ["wan", "peer-0:peer-1=rtt=200ms"]; the peers are peer-0, peer-1 …, and whoever asks is "client". None: as they are.
+        `trace`: a folder in which every peer leaves what its sessions spend their time on (no content; see docs/tracing.md).
+
         Raises UsageError for settings that cannot work, ConfigError for a folder that cannot be written.
         """
         if peers < 3:

@@ -32,10 +32,17 @@ def network_file(meant: Reference) -> Path:
 
 
 def roster_of(meant: Reference) -> Path | None:
-    """Its cluster.json: the one it is named by, or that of the cluster which runs on this machine under its address."""
-    if meant.file is not None:
-        return meant.file if meant.file.suffix == ".json" else None
-    return next((Path(one.roster) for one in state.running() if one.url == meant.url), None)
+    """Its cluster.json: the one it is named by, or that of the cluster which runs on this machine under its address.
+
+    Raises ConfigError naming a file that is wrong."""
+    if meant.file is not None and meant.file.suffix == ".json":
+        return meant.file
+    try:
+        running = state.running()
+    except ConfigError:
+        return None  # who cannot read that directory has started no cluster there
+    url = meant.where.rstrip("/")
+    return next((Path(one.roster) for one in running if one.url == url), None)
 
 
 def as_network(given: Network | Profile | str | Sequence[str]) -> Network:

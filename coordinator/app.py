@@ -26,6 +26,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from .. import __version__
+from ..checks import PROTOCOLS
 from ..errors import NetworkError, PeerError, RefusedError, TacitError, UsageError
 from ..members import Members
 from ..party.mesh import ATTEST
@@ -154,7 +155,7 @@ def _session_schema() -> dict[str, Any]:
         "session": {**text, "description": "32 hex digits, chosen by the client"},
         "client_key": {**text, "description": "the client's fresh CURVE public key, z85"},
         "model": text,
-        "protocol": {**text, "enum": ["pair"]},
+        "protocol": {**text, "enum": list(PROTOCOLS)},
         "prompt_tokens": {**number, "minimum": 1},
         "max_new_tokens": {**number, "minimum": 0},
         "operators": {"type": "array", "items": text, "description": "the only ones accepted; any if empty"},

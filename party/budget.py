@@ -34,7 +34,7 @@ class Need:
 class Weighed(Protocol):
     """A served model that knows what its sessions take."""
 
-    def need(self, role: int, prompt_tokens: int, max_new_tokens: int) -> Need: ...
+    def need(self, role: int, prompt_tokens: int, max_new_tokens: int, protocol: str) -> Need: ...
 
 
 class Account:

@@ -27,21 +27,14 @@ from ..errors import PeerError
 from ..kernels.dpf.hashing import tree_keys
 from ..kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
 from ..kernels.dpf.trees import Trees, make_trees
-from ..kernels.prg import Prg
 from ..link import Link
 from ..models.decoder import forward
-from ..protocols.pair.deal import PairDealer
-from ..protocols.pair.party import Dealer, Party
-from ..protocols.pair.peer import PairPeer
-from ..protocols.pair.reveal import client_share
-from ..protocols.pair.scales import BITS_LOGITS, FRAC_LOGITS
+from ..protocols.pair.scales import BITS_LOGITS
 from ..protocols.pair.secret import U64
-from ..protocols.pair.traced import TracedDealer, TracedParty
-from ..protocols.sited import Sited
-from ..protocols.trace.trace import Trace
 from .links import ComputeLinks, DealerLinks, SessionLimits, Tally
 from .memory import keep_freed_memory
 from .served import ServedModel
+from .sides import compute_side, dealer_side, pair_dealt_bytes
 
 AHEAD_BYTES = 32 << 20
 AHEAD_STEPS = 8
@@ -62,19 +55,11 @@ class _Compute:
     def __init__(self, role: int, model: ServedModel, links: ComputeLinks, limits: SessionLimits) -> None:
         self._model, self._links, self._limits, self._role = model, links, limits, role
         self._trees = make_trees(tree_keys(links.session))
-        seed = links.dealer.seed(b"correlations")
         self._recorder = links.recorder
-        self._party = (
-            Party(role, links.peer, links.dealer, seed, self._trees)
-            if links.recorder is None
-            else TracedParty(links.recorder, role, links.peer, links.dealer, seed, self._trees)
-        )
-        self._between = Prg(links.peer.seed(b"between the peers"))
-        peer = PairPeer(self._party, model.weights)
-        self._protocol = peer if links.recorder is None else Sited(peer, links.recorder)
-        self._caches = self._protocol.new_cache()
+        self._side = compute_side(limits.protocol, role, model, links)
+        self._caches = self._side.model.new_cache()
         self._length, self._step, self._planned = 0, 0, 0
-        self._ahead = window(model, limits.prompt_tokens)
+        self._ahead = fitting(self._side.dealt_bytes(limits.prompt_tokens))
         self._totals = {"rounds": 0, "online_bytes": 0, "offline_bytes": 0}
 
     def run(self) -> Tally:
@@ -92,7 +77,7 @@ class _Compute:
                 self._recorder.flush()  # while the client has its turn
         self._links.client.send("account", steps=self._step, **self._totals)
         self._links.dealer.send("end")
-        return Tally(self._step, **self._totals, transcript=self._party.transcript)
+        return Tally(self._step, **self._totals, transcript=self._side.transcript)
 
     def _steps(self) -> int:
         """Steps this session can take: the prompt, and one for each new token but the last."""
@@ -120,22 +105,23 @@ class _Compute:
             raise PeerError("client", f"asked for more than the {self._limits.max_new_tokens} tokens it had announced")
         rows = expand_keys(body, tokens, self._model.spec.vocab, self._role, self._trees)
         self._plan_ahead(1)
-        self._party.begin(self._step)
-        logits = forward(self._protocol, self._model.spec, rows, self._caches, self._length)
-        if self._recorder is not None:
-            self._recorder.enter("reveal")
-        share = client_share(logits, self._role, self._between, self._step)
+        self._side.begin(self._step)
+        with self._side.running():
+            logits = forward(self._side.model, self._model.spec, rows, self._caches, self._length)
+            if self._recorder is not None:
+                self._recorder.enter("reveal")
+            share = self._side.share(logits, self._step)
         dealt = self._links.dealer.receive("dealt")
         dealt.integer("step", self._step, self._step, self._links.dealer.remote)
         dealer_us = dealt.integer("microseconds", 0, 1 << 48, self._links.dealer.remote)
-        counters = self._party.counters
+        counters = self._side.counters
         wait = self._waiting() - waited
         self._links.client.send(
             "logits",
             share,
             step=self._step,
             bits=BITS_LOGITS,
-            scale=FRAC_LOGITS,
+            scale=self._side.scale,
             count=self._model.spec.vocab,
             layers=self._model.spec.layers,
             rounds=counters.rounds,
@@ -153,7 +139,7 @@ class _Compute:
         self._length += tokens
         self._step += 1
         if self._step % AHEAD_REFRESH == 0:
-            self._ahead = window(self._model, self._length)
+            self._ahead = fitting(self._side.dealt_bytes(self._length))
         self._plan_ahead(0)
 
     def _waiting(self) -> float:
@@ -161,10 +147,13 @@ class _Compute:
 
 
 def window(model: ServedModel, length: int) -> int:
-    """Single-token steps to have dealt ahead at this length: as many as fit AHEAD_BYTES, 0 to AHEAD_STEPS."""
-    trace = Trace(model.spec, model.scales)
-    forward(trace, model.spec, 1, trace.new_cache(), min(length, model.spec.context - 1))
-    return min(AHEAD_STEPS, AHEAD_BYTES // max(1, trace.total.offline1))
+    """Single-token steps of `pair` to have dealt ahead at this length: as many as fit AHEAD_BYTES, 0 to AHEAD_STEPS."""
+    return fitting(pair_dealt_bytes(model, length))
+
+
+def fitting(dealt: int) -> int:
+    """Steps for which `dealt` bytes each may lie ready."""
+    return min(AHEAD_STEPS, AHEAD_BYTES // max(1, dealt))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -202,12 +191,8 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
     PeerError when the two ask for different steps, or for steps the session does not have.
     """
     keep_freed_memory()
-    seeds = (links.peer0.seed(b"correlations"), links.peer1.seed(b"correlations"))
-    both, trees, recorder = (links.peer0, links.peer1), make_trees(tree_keys(links.session)), links.recorder
-    dealer = Dealer(both, seeds, trees) if recorder is None else TracedDealer(recorder, both, seeds, trees)
-    deals = PairDealer(dealer, model.spec, model.scales)
-    protocol = deals if recorder is None else Sited(deals, recorder)
-    caches = protocol.new_cache()
+    side, recorder = dealer_side(limits.protocol, model, links), links.recorder
+    caches = side.model.new_cache()
     step, length = 0, 0
     while True:
         asked = [_next_plan(link, model.weights.digest, limits) for link in (links.peer0, links.peer1)]
@@ -221,9 +206,10 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
         started = time.perf_counter()
         if recorder is not None:
             recorder.begin(step, "embed")
-        dealer.begin(step)
-        forward(protocol, model.spec, tokens, caches, length)
-        dealer.flush()
+        side.begin(step)
+        with side.running():
+            forward(side.model, model.spec, tokens, caches, length)
+            side.finish()
         spent = int(1e6 * (time.perf_counter() - started))
         for link in (links.peer0, links.peer1):
             link.send("dealt", step=step, microseconds=spent)

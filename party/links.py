@@ -18,13 +18,14 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What the client and the peers agreed on: tokens of the first step, and new tokens at most.
+    """What the client and the peers agreed on: tokens of the first step, new tokens at most, and how to compute.
 
     The last new token is never fed back, so a session takes at most max_new_tokens steps."""
 
     prompt_tokens: int
     max_new_tokens: int
     patience: Patience = Patience()
+    protocol: str = "pair"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import time
 
 from .. import __version__
 from ..attest import Attestation, ModelHash, Question
-from ..errors import IdentityError, PeerError, PeerLost, RefusedError
+from ..errors import IdentityError, PeerError, PeerLost, RefusedError, UsageError
 from ..records import tidy
 from ..signed import Signed
 from ..software import software_digest
@@ -141,7 +141,7 @@ class Node:
         if isinstance(context, int) and offer.prompt_tokens + offer.max_new_tokens - 1 > context:
             wanted = f"{offer.prompt_tokens} prompt tokens and {offer.max_new_tokens} new ones"
             raise self._refusal(f"{wanted} do not fit {model.name}'s context of {context}")
-        need = model.need(offer.role, offer.prompt_tokens, offer.max_new_tokens) if isinstance(model, Weighed) else None
+        need = self._needed(model, offer) if isinstance(model, Weighed) else None
         seat = Seat(around, offer, model, self._ended, need)
         with self._lock:
             if self._stopping:
@@ -154,6 +154,12 @@ class Node:
                 self._reserve(around.account, offer, need)
             self._seats[offer.session] = seat
         return seat.prepare().to_bytes()
+
+    def _needed(self, model: Weighed, offer: Offer) -> Need:
+        try:
+            return model.need(offer.role, offer.prompt_tokens, offer.max_new_tokens, offer.protocol)
+        except UsageError as error:
+            raise self._refusal(f"cannot take part in {offer.protocol!r} sessions of {offer.model}: {error}") from None
 
     def _reserve(self, account: Account, offer: Offer, need: Need) -> None:
         lacking = account.reserve(offer.session, need.total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..ends import LinkSettings
@@ -13,6 +13,7 @@ from ..protocols.base import Spec
 from ..protocols.pair.scales import Scales, make_scales
 from ..protocols.pair.weights import Weights, prepare
 from .budget import Need
+from .encodings import Encodings
 from .footprint import need
 from .links import SessionLimits
 
@@ -29,10 +30,16 @@ class ServedModel:
     manifest_hash: str
     tokenizer: bytes | None
     summary: dict[str, Any]
+    encodings: Encodings = field(default_factory=Encodings, compare=False, repr=False)
 
-    def need(self, role: int, prompt_tokens: int, max_new_tokens: int) -> Need:
-        """What a session takes of a peer's memory in `role` (`footprint`)."""
-        return need(self.spec, self.scales, role, SessionLimits(prompt_tokens, max_new_tokens), LinkSettings().window)
+    def need(self, role: int, prompt_tokens: int, max_new_tokens: int, protocol: str = "pair") -> Need:
+        """What a session takes of a peer's memory in `role` (`footprint`). ConfigError or ModelError if it cannot be served."""
+        limits, window = SessionLimits(prompt_tokens, max_new_tokens, protocol=protocol), LinkSettings().window
+        if protocol == "crypten":
+            from . import crypten  # which brings CrypTen
+
+            return crypten.need(self, role, limits, window)
+        return need(self.spec, self.scales, role, limits, window)
 
 
 def load_model(path: str) -> ServedModel:

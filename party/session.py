@@ -316,7 +316,8 @@ class Seat:
             if recorder is not None:
                 recorder.span("opening", since)
             log.info("%s: open after %.0f ms", name, 1000 * (time.monotonic() - started))
-            limits = SessionLimits(self.offer.prompt_tokens, self.offer.max_new_tokens, self._around.patience)
+            offer = self.offer
+            limits = SessionLimits(offer.prompt_tokens, offer.max_new_tokens, self._around.patience, offer.protocol)
             if role == DEALER:
                 seated = DealerLinks(session, role, links[0], links[1], self.circle, recorder)
                 self._around.engines.dealer(self._model, seated, limits)

@@ -190,8 +190,13 @@ def sessions(folder: Path) -> list[str]:
     """The ids (hexadecimal) of the sessions that somebody left a trace of, oldest first."""
     found: dict[str, float] = {}
     for path in folder.glob("*.jsonl"):
+        try:
+            with path.open("rb") as file:
+                started = float(json.loads(file.readline())["started"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # no trace, or one that was being made when the disk was full
         session = path.name.partition(".")[0]
-        found[session] = min(path.stat().st_ctime, found.get(session, float("inf")))
+        found[session] = min(started, found.get(session, started))
     return sorted(found, key=lambda session: found[session])
 
 
@@ -208,7 +213,7 @@ def read_session(folders: Path | Sequence[Path], session: str, patience: float =
             role: read_file(path)
             for role in range(len(ROLES))
             for folder in places
-            if (path := trace_path(folder, session, role)).is_file() and path.stat().st_size
+            if _has_lines(path := trace_path(folder, session, role))
         }
         if sum(one.ended is not None for one in parties.values()) == len(ROLES) or time.monotonic() > deadline:
             break
@@ -225,6 +230,14 @@ def read_session(folders: Path | Sequence[Path], session: str, patience: float =
             if parties[role].ended is None:
                 found.notes.append(f"{name}: its trace breaks off")
     return found
+
+
+def _has_lines(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.readline().endswith(b"\n")
+    except OSError:
+        return False
 
 
 def read_folder(folder: Path, patience: float = 0.0) -> list[SessionTrace]:

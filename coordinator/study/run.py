@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ...errors import ConfigError, TacitError
 from . import table
-from .bench import Bench, ClusterBench, PlainBench, measure
+from .bench import Bench, ClientBench, PlainBench, ShapedBench
 from .plan import ModelFact, Plan
 from .provenance import provenance
 from .records import FILE, Answer, Case, Provenance, Results
@@ -108,7 +108,9 @@ class Study:
         measured = {case for case, _ in self._done}
         for model in self._plan.models:
             cases = [
-                case for case in self._plan.cases(model) if case.protocol == "pair" and case in measured - recorded
+                case
+                for case in self._plan.cases(model)
+                if case.protocol == "pair" and not case.forwarded and case in measured - recorded
             ]
             found = trace_cases(model, self._plan, cases, lambda case: self._watcher.say(f"recording {case.key}"))
             self.results.sites += found.sites
@@ -117,6 +119,29 @@ class Study:
                 self._watcher.say(f"{case.key} was not recorded: {reason}")
             self._keep()
             found.save(self._folder)
+
+    def check_lines(self, repeat: int = 3) -> None:
+        """Single transfers over shaped links and over the kernel's stack, for every line that was not checked yet.
+
+        Where the machine does not let us, the watcher hears why.
+        """
+        from .forwarded import check_lines, why_not
+
+        checked = {line.network for line in self.results.lines}
+        networks = [one for one in self._plan.networks.values() if one and one.default.text not in checked]
+        if self._within is not None:  # one will do, of the median delay
+            ordered = sorted(networks, key=lambda one: one.default.rtt)
+            networks = ordered[len(ordered) // 2 :][:1]
+        if not networks or self._there is not None or "pair" not in self._plan.protocols:
+            return
+        if reason := why_not():
+            self._watcher.say(f"shaped links are not checked against the kernel's stack: {reason}")
+            return
+        try:
+            self.results.lines += check_lines(networks, repeat, self._watcher.say)
+        except TacitError as error:
+            self._watcher.say(f"the check against the kernel's stack failed: {error}")
+        self._keep()
 
     def _run_model(self, model: ModelFact, began: float) -> None:
         if not (todo := self._todo(model)):
@@ -150,9 +175,9 @@ class Study:
 
     def _warm_up(self, benches: _Benches, todo: list[tuple[Case, int]], began: float) -> None:
         """Answers that are thrown away: for every protocol and length still to come, on the line with the least delay."""
-        quickest: dict[tuple[str, int, int], Case] = {}
+        quickest: dict[tuple[str, bool, int, int], Case] = {}
         for case, _ in todo:
-            kind = (case.protocol, case.prompt_tokens, case.new_tokens)
+            kind = (case.protocol, case.forwarded, case.prompt_tokens, case.new_tokens)
             quickest[kind] = min(quickest.get(kind, case), case, key=self._plan.delay)
         for case in quickest.values():
             for _ in range(self._plan.warmup):
@@ -179,7 +204,7 @@ class Study:
     def _ask(self, benches: _Benches, case: Case, repetition: int) -> Answer | None:
         """None if it failed: then the case is left out."""
         try:
-            return measure(benches.of(case).ask(case), case, repetition)
+            return benches.of(case).answer(case, repetition)
         except TacitError as error:
             reason = " ".join(str(error).split())
             self.results.missing[case.key] = reason
@@ -211,12 +236,13 @@ class _Benches:
 
     def __init__(self, model: ModelFact, plan: Plan, there: str | None, say: Callable[[str], None]) -> None:
         self._model, self._networks, self._there, self._say = model, plan.networks, there, say
-        self._made: dict[str, Bench] = {}
+        self._made: dict[tuple[str, bool], Bench] = {}
 
     def of(self, case: Case) -> Bench:
-        found = self._made.get(case.protocol)
+        kind = (case.protocol, case.forwarded)
+        found = self._made.get(kind)
         if found is None:
-            found = self._made[case.protocol] = self._make(case)
+            found = self._made[kind] = self._make(case)
         found.set_network(self._networks[case.network])
         return found
 
@@ -224,16 +250,23 @@ class _Benches:
         """For this case first."""
         if case.protocol == "plain":
             return PlainBench(self._model)
-        return ClusterBench(self._model, network=self._networks[case.network], there=self._there, say=self._say)
+        network = self._networks[case.network]
+        if self._there is not None or network is None:
+            return ClientBench(self._model, self._there or "")
+        if case.forwarded:
+            from .forwarded import ForwardedBench
+
+            return ForwardedBench(self._model, network, say=self._say)
+        return ShapedBench(self._model, network, say=self._say)
 
     def look(self) -> None:
         """Let go of what lost a process, so that the next answer has another."""
-        for protocol, bench in list(self._made.items()):
+        for kind, bench in list(self._made.items()):
             try:
                 bench.check()
             except TacitError as error:
                 self._say(f"{error}; starting another cluster")
-                del self._made[protocol]
+                del self._made[kind]
                 bench.close()
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ...errors import PeerError
+from ...tracing.recorder import Recorder
 from ...transport import Link
 from ..pair.party import Counters
 
@@ -98,10 +99,18 @@ class LinkParty(Party):
     """A compute peer: `links` to the other parties by rank. PeerError for an opening of another size, step or round."""
 
     def __init__(
-        self, rank: int, links: Mapping[int, Link], third_party: Any, generators: Mapping[str, Any], settings: Any
+        self,
+        rank: int,
+        links: Mapping[int, Link],
+        third_party: Any,
+        generators: Mapping[str, Any],
+        settings: Any,
+        recorder: Recorder | None = None,
     ) -> None:
+        """`recorder`: where a session is traced."""
         super().__init__(rank, len(links) + 1, third_party, generators, settings)
         self._links = dict(sorted(links.items()))
+        self._recorder = recorder
         self._step = 0
         self._transcripts = [sha256() for _ in range(self.size)]
 
@@ -127,6 +136,8 @@ class LinkParty(Party):
             if message.fields.get("step") != self._step or message.fields.get("round") != round_:
                 raise PeerError(link.remote, "opened values of another step or round")
             bodies[rank] = message.body
+        if self._recorder is not None:
+            self._recorder.round(size * len(self._links))
         for rank, transcript in enumerate(self._transcripts):
             transcript.update(head)
             transcript.update(bodies[rank])

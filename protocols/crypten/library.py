@@ -124,12 +124,16 @@ def entered(party: Any) -> Iterator[None]:
     """CrypTen's gates, called in this thread, are those of `party` (a `communicator.Party`)."""
     crypten = load()
     threads = importlib.import_module("crypten.communicator.in_process_communicator").InProcessCommunicator
+    before = getattr(threads.tls, "instance", None)
     threads.tls.instance = party
     try:
         crypten.communicator._init(use_threads=True)
         yield
     finally:
-        del threads.tls.instance
+        if before is None:
+            del threads.tls.instance
+        else:
+            threads.tls.instance = before
 
 
 def changed(settings: SimpleNamespace, changes: Mapping[str, Any]) -> SimpleNamespace:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ...errors import PeerError
+from ...tracing.recorder import Recorder
 from ...transport import Link
 from .communicator import Tensor
 
@@ -38,11 +39,11 @@ def answer_shape(name: str, *sizes: Any, **kwargs: Any) -> torch.Size:
 
 
 class Dealt:
-    """A compute peer's side of the third party. `dealer` is None at every party but 0."""
+    """A compute peer's side of the third party. `dealer` is None at every party but 0. `recorder`: where a session is traced."""
 
-    def __init__(self, generator: torch.Generator, dealer: Link | None) -> None:
+    def __init__(self, generator: torch.Generator, dealer: Link | None, recorder: Recorder | None = None) -> None:
         self.received = 0  # bytes, in this step
-        self._generator, self._dealer = generator, dealer
+        self._generator, self._dealer, self._recorder = generator, dealer, recorder
         self._step, self._number = 0, 0
 
     def begin(self, step: int) -> None:
@@ -61,6 +62,8 @@ class Dealt:
             raise PeerError(self._dealer.remote, "its tuple is for another step or gate")
         self._number += 1
         self.received += message.body.nbytes
+        if self._recorder is not None:
+            self._recorder.consumed(message.body.nbytes)
         return torch.from_numpy(np.frombuffer(message.body, "<i8").copy()).view(shape)
 
 

@@ -42,6 +42,7 @@ class Shapes(CryptenPeer):
         super().__init__(spec, plans, None)
         self.sites: list[tuple[str, Cost]] = []
         self.largest_answer = 0  # bytes
+        self.answers = 0
         self._offline = 0
         self._give = give
         self._device = "meta"
@@ -70,6 +71,7 @@ class Shapes(CryptenPeer):
     def _given(self, answer: Tensor) -> None:
         size = WORD * answer.numel()
         self._offline += size
+        self.answers += 1
         self.largest_answer = max(self.largest_answer, size)
         if self._give is not None:
             self._give(answer)

@@ -142,4 +142,4 @@ class ToyCluster:
 
 def stand_in(cluster: ToyCluster) -> SimpleNamespace:
     """What `Client` needs of a `Cluster`."""
-    return SimpleNamespace(url=cluster.roster.coordinator.url, roster_path=cluster.path)
+    return SimpleNamespace(url=cluster.roster.coordinator.url, roster_path=cluster.path, trace=None)

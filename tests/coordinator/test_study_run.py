@@ -25,7 +25,7 @@ def bench(monkeypatch):
     def install(**settings):
         found = ToyBench(**settings)
         monkeypatch.setattr(run, "_SHARE", 0)  # toy answers come faster than they can be written
-        monkeypatch.setattr(run, "ClusterBench", lambda model, **_: found)
+        monkeypatch.setattr(run, "ShapedBench", lambda *_, **__: found)
         monkeypatch.setattr(run, "provenance", lambda: PROVENANCE)
         return found
 
@@ -195,7 +195,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from studies import ToyBench, plan
 from tacit.coordinator.study import run
-run.ClusterBench, run._SHARE = lambda model, **_: ToyBench(), 0
+run.ShapedBench, run._SHARE = lambda *_, **__: ToyBench(), 0
 folder = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))  # a write beyond fails, as on a full disk
 run.Study(plan(repetitions=50), folder).run()

@@ -44,7 +44,7 @@ class WeighedEcho(EchoModel):
 
     name: str = "weighed"
 
-    def need(self, role: int, prompt_tokens: int, max_new_tokens: int) -> Need:
+    def need(self, role: int, prompt_tokens: int, max_new_tokens: int, protocol: str = "pair") -> Need:
         others = {0, 1, 2, 3} - {role}
         return Need(
             (prompt_tokens + max_new_tokens) * 10**6, dict.fromkeys(others, 1 << 20), dict.fromkeys(others, 4 << 20)

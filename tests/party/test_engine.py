@@ -23,6 +23,7 @@ from tacit.protocols.base import Spec
 from tacit.protocols.pair.weights import prepare
 from tacit.protocols.plain.plain import Plain
 from tacit.protocols.trace.trace import Trace
+from tacit.tracing.recorder import DONE, Recorder, Traces
 from tacit.transport import Circle, Ends, Link, LinkSettings, memory_pair
 
 SPEC = Spec("llama", 2, 2, 1, 8, 16, 24, 40, 24, 1e-5, "silu", 10000.0)
@@ -75,6 +76,7 @@ class Session:
     tallies: dict[int, Any] = field(default_factory=dict)
     heard: dict[str, list[tuple[str, dict[str, Any], int]]] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
+    ends: list[Link] = field(default_factory=list)  # all ten, where the session is traced
 
     def finish(self) -> None:
         """All engines come to an end by themselves."""
@@ -112,7 +114,9 @@ def spied(link: Link, log: list[tuple[str, dict[str, Any], int]]) -> Link:
 
 
 @contextmanager
-def session(toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None = None) -> Iterator[Session]:
+def session(
+    toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None = None, traces: Traces | None = None
+) -> Iterator[Session]:
     """Engines running; errors are kept, and end the session as the peer's own session code would."""
     identity = os.urandom(16)
     circles = [Circle() for _ in range(4)]
@@ -130,12 +134,34 @@ def session(toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None
     for t in opening:
         t.join()
     s = Session(identity, (l03[1], l13[1]))
+    recorders: list[Recorder | None] = [None] * 4
+    if traces is not None:
+        recorders = [traces.open(identity, i, name=f"p{i}", model="toy", protocol="pair") for i in range(4)]
+        for end in every:
+            end.recorder = recorders[end.ends.own_role]
+        s.ends = every
     s.heard = {name: [] for name in ("0->2", "1->2", "0->1", "1->0")}
     sets = [
-        ComputeLinks(identity, 0, spied(l01[0], s.heard["0->1"]), spied(l02[0], s.heard["0->2"]), l03[0], circles[0]),
-        ComputeLinks(identity, 1, spied(l01[1], s.heard["1->0"]), spied(l12[0], s.heard["1->2"]), l13[0], circles[1]),
+        ComputeLinks(
+            identity,
+            0,
+            spied(l01[0], s.heard["0->1"]),
+            spied(l02[0], s.heard["0->2"]),
+            l03[0],
+            circles[0],
+            recorders[0],
+        ),
+        ComputeLinks(
+            identity,
+            1,
+            spied(l01[1], s.heard["1->0"]),
+            spied(l12[0], s.heard["1->2"]),
+            l13[0],
+            circles[1],
+            recorders[1],
+        ),
     ]
-    dealer = DealerLinks(identity, 2, l02[1], l12[1], circles[2])
+    dealer = DealerLinks(identity, 2, l02[1], l12[1], circles[2], recorders[2])
     jobs: list[Callable[[], Any]] = [
         lambda: serve_compute(0, toy.served, sets[0], limits),
         lambda: serve_compute(1, toy.served, sets[1], limits),
@@ -152,6 +178,8 @@ def session(toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None
             s.errors[i] = error
         finally:
             circles[i].close()
+            if (recorder := recorders[i]) is not None:
+                recorder.close(type(s.errors[i]).__name__ if i in s.errors else DONE)
 
     s.threads = [threading.Thread(target=act, args=(i,), daemon=True) for i in range(3)]
     for t in s.threads:
@@ -161,6 +189,8 @@ def session(toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None
     finally:
         circles[3].close()
         s.finish()
+        if recorders[3] is not None:
+            recorders[3].close()
 
 
 def test_tokens_equal_plaintext(toy: Toy) -> None:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
+from tacit.network import Profile
 from tacit.party.zap import Doorkeeper
+from tacit.shaping import ShapedLine
 from tacit.transport import Circle, CurveKeys, Ends, Link, LinkSettings, ZmqLink, memory_pair, new_context
 
 SESSION = bytes(range(16))
@@ -24,6 +27,20 @@ class Pair:
 
     def open(self) -> None:
         both(self.alice.open, self.bob.open)
+
+
+Lines = tuple[ShapedLine | None, ShapedLine | None]
+PLAIN: Lines = (None, None)
+
+
+def lines(*texts: str) -> Lines:
+    """What shapes what Alice and what Bob receives: profiles, one or two."""
+    first, last = (_line(Profile.parse(text), seed) for seed, text in enumerate((texts[0], texts[-1])))
+    return first, last
+
+
+def _line(profile: Profile, seed: int) -> ShapedLine:
+    return ShapedLine(lambda: profile, np.random.default_rng(seed))
 
 
 def both(*actions: Callable[[], object]) -> list[object]:
@@ -46,9 +63,11 @@ def both(*actions: Callable[[], object]) -> list[object]:
 
 
 @contextmanager
-def memory(alice: Ends = ENDS, bob: Ends | None = None, settings: LinkSettings = SETTINGS) -> Iterator[Pair]:
+def memory(
+    alice: Ends = ENDS, bob: Ends | None = None, settings: LinkSettings = SETTINGS, lines: Lines = PLAIN
+) -> Iterator[Pair]:
     circles = (Circle(), Circle())
-    first, second = memory_pair(alice, circles, settings, ("Alice", "Bob"))
+    first, second = memory_pair(alice, circles, settings, ("Alice", "Bob"), lines)
     if bob is not None:
         second.ends = bob
     yield Pair(first, second, circles)
@@ -57,15 +76,16 @@ def memory(alice: Ends = ENDS, bob: Ends | None = None, settings: LinkSettings =
 
 
 @contextmanager
-def sockets(alice: Ends = ENDS, bob: Ends | None = None, settings: LinkSettings = SETTINGS) -> Iterator[Pair]:
+def sockets(
+    alice: Ends = ENDS, bob: Ends | None = None, settings: LinkSettings = SETTINGS, lines: Lines = PLAIN
+) -> Iterator[Pair]:
     circles, keys = (Circle(), Circle()), (CurveKeys.fresh(), CurveKeys.fresh())
     here, there = new_context(), new_context()
     with Doorkeeper(here) as doorkeeper:
         doorkeeper.admit("door", keys[1].public)
-        first = ZmqLink.bind(here, "127.0.0.1", "door", keys[0], alice, circles[0], settings)
-        second = ZmqLink.dial(
-            there, first.endpoint, keys[0].public, keys[1], bob or alice.mirrored("Alice"), circles[1], settings
-        )
+        first = ZmqLink.bind(here, "127.0.0.1", "door", keys[0], alice, circles[0], settings, line=lines[0])
+        bob = bob or alice.mirrored("Alice")
+        second = ZmqLink.dial(there, first.endpoint, keys[0].public, keys[1], bob, circles[1], settings, line=lines[1])
         yield Pair(first, second, circles, keys[0].public)
         for circle in circles:
             circle.close()

@@ -1,4 +1,4 @@
-"""What every kind of link must do: one suite over memory and over ZeroMQ."""
+"""What every kind of link must do: one suite over memory and over ZeroMQ, as they are and made like a line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import msgpack
 import numpy as np
 import pytest
-from link_pairs import ENDS, SESSION, SETTINGS, Pair, altered, both, memory, sockets
+from link_pairs import ENDS, SESSION, SETTINGS, Pair, altered, both, lines, memory, sockets
 from tacit.errors import NetworkError, PeerError, PeerLost, RefusedError
 from tacit.frames import MAX_HEADER, PART, VERSION
 from tacit.transport import Circle, Link, LinkSettings, memory_pair
@@ -18,7 +18,14 @@ from tacit.transport import Circle, Link, LinkSettings, memory_pair
 Maker = Callable[..., AbstractContextManager[Pair]]
 
 
-@pytest.fixture(params=[memory, sockets], ids=["memory", "zeromq"])
+def shaped(make: Maker) -> Maker:
+    return lambda *ends, **named: make(*ends, **named, lines=lines("rtt=4ms,bandwidth=1gbit,jitter=1ms,loss=0.1%"))
+
+
+@pytest.fixture(
+    params=[memory, sockets, shaped(memory), shaped(sockets)],
+    ids=["memory", "zeromq", "shaped memory", "shaped zeromq"],
+)
 def make(request: pytest.FixtureRequest) -> Maker:
     return request.param
 

@@ -1,0 +1,149 @@
+"""One session's steps as pieces of work on a given network: counts times rates, rounds times delays, bytes over bandwidth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from ....kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
+from ....network import CLIENT, Network, Profile
+from ....party.engine import AHEAD_BYTES, AHEAD_REFRESH, AHEAD_STEPS
+from ....protocols.pair.cost import Cost
+from .amounts import seconds
+from .rates import Rates
+from .subject import Subject
+from .timeline import Piece, Placement, Step, run
+from .work import SiteWork, step_work
+
+GOODPUT = 1448 / 1538  # of a line's bits that carry payload
+PIECE = 1 << 20  # bytes of correlations that travel and are used as one
+MOST_PIECES = 8  # of a site
+MOST_SITES = 20_000  # in one timeline; a longer answer is sampled
+PEERS = ("peer-0", "peer-1", "peer-2")  # in role order, as `tacit up` names them
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a session runs: lines by name of the party, cores, rates. `peers` in role order."""
+
+    network: Network
+    rates: Rates
+    where: Placement = field(default_factory=Placement)
+    peers: tuple[str, str, str] = PEERS
+
+    @property
+    def between(self) -> Profile:
+        """The line of the two compute peers."""
+        return self.network.between(self.peers[0], self.peers[1])
+
+    @property
+    def dealers(self) -> tuple[Profile, Profile]:
+        return self.network.between(self.peers[2], self.peers[0]), self.network.between(self.peers[2], self.peers[1])
+
+    @property
+    def clients(self) -> tuple[Profile, Profile]:
+        return self.network.between(CLIENT, self.peers[0]), self.network.between(CLIENT, self.peers[1])
+
+    @property
+    def one_machine(self) -> bool:
+        return self.where.machines == 1
+
+
+def carried(size: float, line: Profile) -> float:
+    """Seconds that a line of this bandwidth takes for `size` bytes."""
+    return 0.0 if line.bandwidth == inf else 8 * size / (line.bandwidth * GOODPUT)
+
+
+def delay(line: Profile) -> float:
+    """Mean seconds that one of two simultaneous messages takes, the later one counting."""
+    return line.one_way + line.jitter / 3
+
+
+def sites_of(subject: Subject, tokens: int, start: int) -> tuple[SiteWork, ...]:
+    """Every site of a step."""
+    return tuple(step_work(subject.spec, subject.scales, tokens, start))
+
+
+def round_wait(setting: Setting, rounds: int, size: int) -> float:
+    """Seconds that a site's rounds are waited for, `size` bytes being sent by either peer."""
+    rates, line = setting.rates.rates, setting.between
+    idle = rounds * (rates["round"] - rates["round.cpu"]) + size * rates["round.byte"]
+    way = rounds * delay(line) + carried(size, line)
+    # On one machine the line is held messages: what software takes to deliver them passes meanwhile.
+    return max(idle, way) if setting.one_machine else idle + way
+
+
+def pieces_of(setting: Setting, sites: Sequence[SiteWork]) -> list[Piece]:
+    """The sites of a step, local ones joined to the next one that opens something."""
+    rates = setting.rates.rates
+    lines = setting.dealers
+    out: list[Piece] = []
+    deal = compute = 0.0
+    for site in sites:
+        deal += seconds(site.dealer, rates)
+        compute += seconds(site.peer, rates)
+        cost = site.cost
+        if not cost.rounds and site is not sites[-1]:
+            continue
+        compute += cost.rounds * rates["round.cpu"]
+        sizes = (cost.offline0, cost.offline1)
+        carry = sum(sizes) * rates["stream.byte"]
+        line = max(carried(size, profile) for size, profile in zip(sizes, lines, strict=True))
+        wait = round_wait(setting, cost.rounds, cost.online) if cost.rounds else 0.0
+        parts = min(MOST_PIECES, 1 + max(sizes) // PIECE)
+        out += [Piece(deal / parts, carry / parts, line / parts, compute / parts, wait / parts)] * parts
+        deal = compute = 0.0
+    return out
+
+
+def ahead_of(cost: Cost) -> int:
+    """`party.engine.window` for a token step of this cost."""
+    return min(AHEAD_STEPS, AHEAD_BYTES // max(1, cost.offline1))
+
+
+def total_cost(sites: Sequence[SiteWork]) -> Cost:
+    return sum((site.cost for site in sites), Cost())
+
+
+def starts_of(subject: Subject, prompt: int, new: int) -> list[int]:
+    """Cached tokens before each single-token step; of a very long answer an even sample."""
+    steps = max(0, new - 1)
+    most = max(4, MOST_SITES // (13 * subject.spec.layers))
+    if steps <= most:
+        return [prompt + i for i in range(steps)]
+    return [prompt + i * (steps - 1) // (most - 1) for i in range(most)]
+
+
+def times(subject: Subject, prompt: int, new: int, setting: Setting) -> list[float]:
+    """Seconds to the first token, session set-up included, and from each token to the next (sampled for long answers)."""
+    spec, rates = subject.spec, setting.rates.rates
+    key_bytes, logits = one_hot_key_bytes(spec.vocab), 4 * spec.vocab
+    software = rates["way"]
+
+    def way(size: int) -> float:
+        line = max(delay(line) + carried(size, line) for line in setting.clients)
+        own = software + size * rates["round.byte"]
+        return max(own, line) if setting.one_machine else own + line
+
+    def keys(tokens: int) -> float:
+        return tokens * seconds({"client.key": 1, "client.level": one_hot_depth(spec.vocab)}, rates)
+
+    decode = seconds({"client.step": 1, "client.logit": spec.vocab}, rates)
+    starts = starts_of(subject, prompt, new)
+    ahead = 0
+    steps = []
+    for number, (tokens, start) in enumerate([(prompt, 0), *((1, start) for start in starts)]):
+        sites = sites_of(subject, tokens, start)
+        if number % AHEAD_REFRESH == 0:
+            ahead = ahead_of(total_cost(sites if number else sites_of(subject, 1, min(prompt, spec.context - 1))))
+        steps.append(
+            Step(pieces_of(setting, sites), keys(tokens) + way(tokens * key_bytes), way(logits) + decode, ahead)
+        )
+    to_dealer = max(delay(line) for line in setting.dealers)
+    if setting.one_machine:
+        to_dealer = max(to_dealer, software)
+    else:
+        to_dealer += software
+    found = run(steps, setting.where, to_dealer)
+    return [found[0] + rates["session"], *found[1:]]
