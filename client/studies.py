@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..coordinator.study.records import Results
     from ..coordinator.study.run import Watcher
 
-QUICK_SECONDS = 110.0  # of measuring; starting the cluster and drawing the report come on top
+QUICK_SECONDS = 90.0  # of measuring; starting the cluster and drawing the report come on top
 NETWORKS = ("lan", "metro", "wan", "sigma-wan", "global")
 DEFAULT_MODEL = "stories"
 _PROTOCOLS = ("pair", "plain")
@@ -54,8 +54,10 @@ def study(
     """
     from ..coordinator.study.plan import Plan, parse_networks, read_models
     from ..coordinator.study.records import AS_IS
-    from ..coordinator.study.run import Study, finish
+    from ..coordinator.study.report import need_packages
+    from ..coordinator.study.run import Study, Watcher, finish
 
+    watcher = watcher or Watcher()
     folder = Path(out) if out is not None else Path(time.strftime("study-%Y%m%d-%H%M%S"))
     if cluster is not None and (networks is not None or forwarded):
         raise UsageError("a cluster that runs already has the network that it has: leave --network and --forward out")
@@ -76,12 +78,20 @@ def study(
         warmup,
         forwarded,
     )
+    try:
+        need_packages()
+    except ConfigError as error:
+        watcher.warn(f"{error}; everything else is done")
     within = QUICK_SECONDS if quick else None
     running = Study(plan, folder, there=cluster, resume=resume, within=within, watcher=watcher)
     results = running.run()
+    running.predict()
     running.trace()
     running.check_lines(1 if quick else 3)
-    finish(results, folder)
+    try:
+        finish(results, folder)
+    except ConfigError as error:  # of hours of measuring nothing is to be lost
+        watcher.warn(str(error))
     return results
 
 
