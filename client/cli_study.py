@@ -12,7 +12,7 @@ study_app = typer.Typer(
     invoke_without_command=True,
     help="Measure what an answer takes, for protocols, networks, models and lengths; compare; draw the report.",
 )
-_PROTOCOL = "pair, or plain (in the clear on this machine); give it again for more. Default: both"
+_PROTOCOL = "pair, plain (in the clear on this machine) or crypten (docs/crypten.md); give it again for more. Default: the first two"
 _NETWORK = (
     "lan, metro, wan, sigma-wan, global, or rtt=40ms,bandwidth=100mbit,jitter=2ms,loss=0.1%; 'wan; peer-0:peer-2=global' for "
     "one pair that differs. Give it again for more. Default: the five named ones"
@@ -20,7 +20,7 @@ _NETWORK = (
 _QUICK = "Begin no repetition that would take the measuring beyond two minutes."
 _RESUME = "Go on with the study that --out holds, with the same options."
 _CLUSTER = "Measure a cluster that runs already, with the network that it has; named as elsewhere."
-_FORWARD = "Let the kernel's network stack carry the links instead of shaping them; needs privileges."
+_FORWARD = "Measure pair over the kernel's network stack too, as the profile says; needs privileges."
 
 
 @study_app.callback()

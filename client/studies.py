@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import ConfigError, UsageError
 from .api import Client
 from .policy import Policy
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..coordinator.study.records import Results
     from ..coordinator.study.run import Watcher
 
-QUICK_SECONDS = 110.0  # of measuring; starting the cluster and drawing the report come on top
+QUICK_SECONDS = 90.0  # of measuring; starting the cluster and drawing the report come on top
 NETWORKS = ("lan", "metro", "wan", "sigma-wan", "global")
 DEFAULT_MODEL = "stories"
 _PROTOCOLS = ("pair", "plain")
@@ -45,8 +45,8 @@ def study(
     "rtt=40ms,bandwidth=100mbit"; default the five named ones. `models`: shipped names or folders; default the shipped
     story model. `prompts`, `new`: lengths in tokens. `repetitions` of every answer, after `warmup` answers of a protocol and
     length that are thrown away. `quick`: begin no second repetition that would take the measuring beyond two minutes.
-    `cluster`: measure one that runs already, with the network that it has. `forwarded`: let the kernel's stack carry the
-    links instead of shaping them (needs privileges). `resume`: go on with what `out` holds. `watcher` is told how it goes on.
+    `cluster`: measure one that runs already, with the network that it has. `forwarded`: measure "pair" over the kernel's
+    stack too (needs privileges). `resume`: go on with what `out` holds. `watcher` is told how it goes on.
 
     The whole matrix is checked before anything starts. Raises UsageError, ModelError or ConfigError for what cannot be
     measured, NetworkError for a cluster that cannot be reached; an answer that fails is listed in `missing`. Whatever is
@@ -54,11 +54,18 @@ def study(
     """
     from ..coordinator.study.plan import Plan, parse_networks, read_models
     from ..coordinator.study.records import AS_IS
-    from ..coordinator.study.run import Study, finish
+    from ..coordinator.study.report import need_packages
+    from ..coordinator.study.run import Study, Watcher, finish
 
+    watcher = watcher or Watcher()
     folder = Path(out) if out is not None else Path(time.strftime("study-%Y%m%d-%H%M%S"))
     if cluster is not None and (networks is not None or forwarded):
         raise UsageError("a cluster that runs already has the network that it has: leave --network and --forward out")
+    if forwarded:
+        from ..coordinator.study.forwarded import why_not
+
+        if reason := why_not():
+            raise ConfigError(f"the kernel's network stack cannot be used here: {reason}; leave --forward out")
     plan = Plan(
         tuple(dict.fromkeys(protocols or _PROTOCOLS[: 1 if cluster is not None else None])),
         {AS_IS: None} if cluster is not None else parse_networks(networks or NETWORKS),
@@ -71,11 +78,20 @@ def study(
         warmup,
         forwarded,
     )
+    try:
+        need_packages()
+    except ConfigError as error:
+        watcher.warn(f"{error}; everything else is done")
     within = QUICK_SECONDS if quick else None
     running = Study(plan, folder, there=cluster, resume=resume, within=within, watcher=watcher)
     results = running.run()
+    running.predict()
     running.trace()
-    finish(results, folder)
+    running.check_lines(1 if quick else 3)
+    try:
+        finish(results, folder)
+    except ConfigError as error:  # of hours of measuring nothing is to be lost
+        watcher.warn(str(error))
     return results
 
 

@@ -1,7 +1,7 @@
 """Who answers in a study: the model in the clear on this machine, or a cluster; and what is measured of an answer.
 
 The prompt is a fixed text in the model's own tokens, cut to length, and end-of-text is ignored, so that every answer has exactly
-the tokens asked for. Under `pair` neither rounds nor bytes nor work depend on what the tokens are.
+the tokens asked for. Under `pair` and `crypten` neither rounds nor bytes nor work depend on what the tokens are.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Bench(Protocol):
     def set_network(self, network: Network | None) -> None:
         """From now on answers are carried over these lines; None leaves them as they are."""
 
-    def ask(self, case: Case) -> Generation:
-        """An answer that has not begun. Raises what `Client.generate` raises."""
+    def answer(self, case: Case, repetition: int) -> Answer:
+        """Ask, and measure. Raises what `Client.generate` and `Generation` raise."""
 
     def check(self) -> None:
         """Raises PeerLost naming a process of the study's own that has ended."""
@@ -56,9 +56,10 @@ class PlainBench:
     def set_network(self, network: Network | None) -> None:
         pass
 
-    def ask(self, case: Case) -> Generation:
+    def answer(self, case: Case, repetition: int) -> Answer:
         prompt = prompt_ids(self._model.tokenizer.encode, self._model.facts.vocab, case.prompt_tokens)
-        return self._model.generate(prompt, max_new_tokens=case.new_tokens, ignore_eos=True)
+        generation = self._model.generate(prompt, max_new_tokens=case.new_tokens, ignore_eos=True)
+        return measure(generation, case, repetition)
 
     def check(self) -> None:
         pass
@@ -67,62 +68,74 @@ class PlainBench:
         pass
 
 
-class ClusterBench:
-    """A cluster of this machine that serves one model, started for the study; or, by `there`, one that runs already."""
+class ClientBench:
+    """A client of a cluster that runs already, whose network is left as it is."""
 
-    def __init__(
-        self,
-        model: ModelFact,
-        *,
-        network: Network | None = None,
-        there: str | None = None,
-        trace: Path | None = None,
-        say: Say = lambda what: None,
-    ) -> None:
-        """`network`: of the links until `set_network`. `trace`: where every party leaves what its sessions do."""
-        self._model = model
-        self._network = network
-        self._cluster: Cluster | None = None
-        if there is None:
-            self._cluster = Cluster(model=model.given, network=network, trace=trace).start(say)
+    def __init__(self, model: ModelFact, cluster: str | Path | Cluster, trace: Path | None = None) -> None:
+        """`trace`: where this client leaves what its sessions do. Raises as `Client` does."""
+        self._model = model.name
+        # A resumed answer would be no clean measurement.
+        self._client = Client(
+            cluster, policy=Policy(max_resumes=0), keep_receipts=False, timeout=STEP_SECONDS, trace=trace
+        )
         try:
-            # A resumed answer would be no clean measurement.
-            self._client = Client(
-                self._cluster or there, policy=Policy(max_resumes=0), keep_receipts=False, timeout=STEP_SECONDS
-            )
             vocab = {str(one["name"]): int(one["vocab"]) for one in self._client.describe_models()}
-            self._vocab = vocab.get(model.name, 0)
         except BaseException:
-            self._stop()
+            self._client.close()
             raise
+        self._vocab = vocab.get(self._model, 0)
 
     def set_network(self, network: Network | None) -> None:
-        if network is None or network == self._network:
-            return
-        if self._cluster is None:
+        if network is not None:
             raise UsageError("the network of a cluster that runs already is left as it is")
-        self._cluster.set_network(network)
-        self._network = network
-        time.sleep(SEEN_SECONDS)
 
-    def ask(self, case: Case) -> Generation:
+    def answer(self, case: Case, repetition: int) -> Answer:
         def encode(text: str) -> list[int]:
-            return self._client.encode(text, model=self._model.name)
+            return self._client.encode(text, model=self._model)
 
         prompt = prompt_ids(encode, self._vocab, case.prompt_tokens)
-        return self._client.generate(prompt, model=self._model.name, max_new_tokens=case.new_tokens, ignore_eos=True)
+        generation = self._client.generate(
+            prompt, model=self._model, max_new_tokens=case.new_tokens, ignore_eos=True, protocol=case.protocol
+        )
+        return measure(generation, case, repetition)
 
     def check(self) -> None:
-        if self._cluster is not None:
-            self._cluster.check()
+        pass
 
     def close(self) -> None:
         self._client.close()
-        self._stop()
 
-    def _stop(self) -> None:
-        if self._cluster is not None:
+
+class ShapedBench:
+    """A cluster started for the study, with shaped links, and its client."""
+
+    def __init__(
+        self, model: ModelFact, network: Network, *, trace: Path | None = None, say: Say = lambda what: None
+    ) -> None:
+        """`network`: of the links until `set_network`. `trace`: where every party leaves what its sessions do."""
+        self._network = network
+        self._cluster = Cluster(model=model.given, network=network, trace=trace).start(say)
+        try:
+            self._client = ClientBench(model, self._cluster)
+        except BaseException:
             self._cluster.stop()
+            raise
+
+    def set_network(self, network: Network | None) -> None:
+        if network is not None and network != self._network:
+            self._cluster.set_network(network)
+            self._network = network
+            time.sleep(SEEN_SECONDS)
+
+    def answer(self, case: Case, repetition: int) -> Answer:
+        return self._client.answer(case, repetition)
+
+    def check(self) -> None:
+        self._cluster.check()
+
+    def close(self) -> None:
+        self._client.close()
+        self._cluster.stop()
 
 
 def prompt_ids(encode: Callable[[str], list[int]], vocab: int, count: int) -> list[int]:

@@ -16,7 +16,7 @@ from ...network import Network
 from ...records import tidy
 from .records import Case
 
-PROTOCOLS = ("pair", "plain")
+PROTOCOLS = ("pair", "plain", "crypten")
 MOST_ANSWERS = 20_000
 
 
@@ -31,7 +31,8 @@ class ModelFact:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A checked matrix. `networks` by their text; AS_IS stands for None, the line that a cluster has."""
+    """A checked matrix. `networks` by their text; AS_IS stands for None, the line that a cluster has. `forwarded`: measure
+    `pair` over the kernel's stack too."""
 
     protocols: tuple[str, ...]
     networks: Mapping[str, Network | None]
@@ -84,10 +85,11 @@ class Plan:
     def cases(self, model: ModelFact | None = None) -> list[Case]:
         """All, or those of a model, in the order in which they are measured."""
         return [
-            Case(protocol, network, one.name, prompt, new, self.forwarded and protocol != "plain")
+            Case(protocol, network, one.name, prompt, new, forwarded)
             for one in (self.models if model is None else (model,))
             for network in self.networks
             for protocol in self.protocols
+            for forwarded in ((False, True) if self.forwarded and protocol == "pair" else (False,))
             for prompt in self.prompts
             for new in self.new
         ]

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,18 +19,23 @@ from pathlib import Path
 
 from ...errors import ConfigError, TacitError
 from . import table
-from .bench import Bench, ClusterBench, PlainBench, measure
+from .bench import Bench, ClientBench, PlainBench, ShapedBench
 from .plan import ModelFact, Plan
 from .provenance import provenance
 from .records import FILE, Answer, Case, Provenance, Results
+from .report import PAGE, write_report
 from .timing import TimeLeft
 from .traced import FILE as TRACE_FILE
 from .traced import trace_cases
 
 INTERRUPTED = "interrupted before it was measured"
 NO_TIME = "there was no time left for it"
-FILES = (FILE, table.FILE, TRACE_FILE)
+FILES = (FILE, table.FILE, PAGE, TRACE_FILE)
+_SHORT = 0.02  # of the time: what takes less is repeated in any case
 _SHARE = 20  # of the time at most one in so many goes into writing
+
+
+log = logging.getLogger("tacit.study")
 
 
 class Watcher:
@@ -50,6 +56,10 @@ class Watcher:
     def failed(self, case: Case, reason: str) -> None:
         """It is left out."""
 
+    def warn(self, what: str) -> None:
+        """Something else that was to be there will not be."""
+        log.warning("%s", what)
+
 
 class Study:
     """One run of a plan into a folder."""
@@ -65,7 +75,8 @@ class Study:
         watcher: Watcher | None = None,
     ) -> None:
         """`there`: a cluster that runs already, else one is started for each model. `resume`: go on with what the folder
-        holds. `within`: seconds after which no further repetition is begun, the first of every case excepted.
+        holds. `within`: seconds after which no further repetition is begun, except the first of a case and those that take
+        next to nothing.
 
         Raises ConfigError if the folder cannot be written, or holds another study.
         """
@@ -108,15 +119,59 @@ class Study:
         measured = {case for case, _ in self._done}
         for model in self._plan.models:
             cases = [
-                case for case in self._plan.cases(model) if case.protocol == "pair" and case in measured - recorded
+                case
+                for case in self._plan.cases(model)
+                if case.protocol != "plain" and not case.forwarded and case in measured - recorded
             ]
             found = trace_cases(model, self._plan, cases, lambda case: self._watcher.say(f"recording {case.key}"))
             self.results.sites += found.sites
             self.results.transfers += found.transfers
             for case, reason in found.missing.items():
-                self._watcher.say(f"{case.key} was not recorded: {reason}")
+                self._watcher.warn(f"{case.key} was not recorded: {reason}")
             self._keep()
             found.save(self._folder)
+
+    def predict(self) -> None:
+        """What the model of costs says of every case that was measured; all anew, since rates may have been measured anew.
+
+        Where that fails, the watcher hears why.
+        """
+        from .predicted import predict_cases
+
+        if self._there is not None:
+            return
+        measured = {case for case, _ in self._done}
+        cases = [case for case in self._plan.cases() if case in measured]
+        try:
+            found = predict_cases(self._plan, cases, self._watcher.say)
+        except TacitError as error:
+            self._watcher.warn(f"nothing is predicted: {error}")
+            return
+        self.results.predictions, self.results.crossings = found
+        self._keep()
+
+    def check_lines(self, repeat: int = 3) -> None:
+        """Single transfers over shaped links and over the kernel's stack, for every line that was not checked yet.
+
+        Where the machine does not let us, the watcher hears why.
+        """
+        from .forwarded import check_lines, why_not
+
+        checked = {line.network for line in self.results.lines}
+        networks = [one for one in self._plan.networks.values() if one and one.default.text not in checked]
+        if self._within is not None:  # one will do, of the median delay
+            ordered = sorted(networks, key=lambda one: one.default.rtt)
+            networks = ordered[len(ordered) // 2 :][:1]
+        if not networks or self._there is not None or "pair" not in self._plan.protocols:
+            return
+        if reason := why_not():
+            self._watcher.warn(f"shaped links are not checked against the kernel's stack: {reason}")
+            return
+        try:
+            self.results.lines += check_lines(networks, repeat, self._watcher.say)
+        except TacitError as error:
+            self._watcher.warn(f"the check against the kernel's stack failed: {error}")
+        self._keep()
 
     def _run_model(self, model: ModelFact, began: float) -> None:
         if not (todo := self._todo(model)):
@@ -150,9 +205,9 @@ class Study:
 
     def _warm_up(self, benches: _Benches, todo: list[tuple[Case, int]], began: float) -> None:
         """Answers that are thrown away: for every protocol and length still to come, on the line with the least delay."""
-        quickest: dict[tuple[str, int, int], Case] = {}
+        quickest: dict[tuple[str, bool, int, int], Case] = {}
         for case, _ in todo:
-            kind = (case.protocol, case.prompt_tokens, case.new_tokens)
+            kind = (case.protocol, case.forwarded, case.prompt_tokens, case.new_tokens)
             quickest[kind] = min(quickest.get(kind, case), case, key=self._plan.delay)
         for case in quickest.values():
             for _ in range(self._plan.warmup):
@@ -174,12 +229,13 @@ class Study:
     def _in_time(self, case: Case, began: float) -> bool:
         if self._within is None:
             return True
-        return time.monotonic() - began + (self._left.of(case) or 0.0) <= self._within
+        seconds = self._left.of(case) or 0.0
+        return seconds <= _SHORT * self._within or time.monotonic() - began + seconds <= self._within
 
     def _ask(self, benches: _Benches, case: Case, repetition: int) -> Answer | None:
         """None if it failed: then the case is left out."""
         try:
-            return measure(benches.of(case).ask(case), case, repetition)
+            return benches.of(case).answer(case, repetition)
         except TacitError as error:
             reason = " ".join(str(error).split())
             self.results.missing[case.key] = reason
@@ -211,12 +267,13 @@ class _Benches:
 
     def __init__(self, model: ModelFact, plan: Plan, there: str | None, say: Callable[[str], None]) -> None:
         self._model, self._networks, self._there, self._say = model, plan.networks, there, say
-        self._made: dict[str, Bench] = {}
+        self._made: dict[tuple[str, bool], Bench] = {}
 
     def of(self, case: Case) -> Bench:
-        found = self._made.get(case.protocol)
+        kind = (case.protocol, case.forwarded)
+        found = self._made.get(kind)
         if found is None:
-            found = self._made[case.protocol] = self._make(case)
+            found = self._made[kind] = self._make(case)
         found.set_network(self._networks[case.network])
         return found
 
@@ -224,16 +281,23 @@ class _Benches:
         """For this case first."""
         if case.protocol == "plain":
             return PlainBench(self._model)
-        return ClusterBench(self._model, network=self._networks[case.network], there=self._there, say=self._say)
+        network = self._networks[case.network]
+        if self._there is not None or network is None:
+            return ClientBench(self._model, self._there or "")
+        if case.forwarded:
+            from .forwarded import ForwardedBench
+
+            return ForwardedBench(self._model, network, say=self._say)
+        return ShapedBench(self._model, network, say=self._say)
 
     def look(self) -> None:
         """Let go of what lost a process, so that the next answer has another."""
-        for protocol, bench in list(self._made.items()):
+        for kind, bench in list(self._made.items()):
             try:
                 bench.check()
             except TacitError as error:
                 self._say(f"{error}; starting another cluster")
-                del self._made[protocol]
+                del self._made[kind]
                 bench.close()
 
     def close(self) -> None:
@@ -266,8 +330,9 @@ def _elsewhere(results: Results) -> Path | None:
 
 
 def finish(results: Results, folder: Path) -> None:
-    """Write what is made from results.json. Raises ConfigError; results.json is there already."""
+    """Write what is made from results.json: results.csv and report.html. Raises ConfigError; results.json is there already."""
     table.save_csv(results, folder)
+    write_report(results, folder)
 
 
 def _begin(plan: Plan, folder: Path, resume: bool) -> Results:

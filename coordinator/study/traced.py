@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import ConfigError, TacitError
+from ...network import Network
 from ...tracing import chrome
 from ...tracing.files import SessionTrace, read_folder
-from .bench import ClusterBench, measure
+from .bench import ShapedBench
 from .plan import ModelFact, Plan
 from .records import Case, Site, Transfer
 from .trace_files import sites, transfers
@@ -54,7 +55,7 @@ def trace_cases(
     viewed = sorted(cases, key=plan.delay)[len(cases) // 2]
     with tempfile.TemporaryDirectory(prefix="tacit-traces-") as name:
         folder = Path(name)
-        bench = ClusterBench(model, network=plan.networks[cases[0].network], trace=folder)
+        bench = ShapedBench(model, plan.networks[cases[0].network] or Network.parse([]), trace=folder)
         try:
             quickest = min(cases, key=plan.delay)
             with suppress(TacitError):  # if it cannot answer, the first case says so
@@ -75,10 +76,9 @@ def trace_cases(
     return found
 
 
-def _answer(bench: ClusterBench, plan: Plan, case: Case, folder: Path) -> SessionTrace:
+def _answer(bench: ShapedBench, plan: Plan, case: Case, folder: Path) -> SessionTrace:
     bench.set_network(plan.networks[case.network])
-    short = replace(case, new_tokens=min(case.new_tokens, TOKENS))
-    measure(bench.ask(short), short, 0)
+    bench.answer(replace(case, new_tokens=min(case.new_tokens, TOKENS)), 0)
     traces = read_folder(folder, patience=_PATIENCE)
     for path in folder.glob("*.jsonl"):
         path.unlink(missing_ok=True)

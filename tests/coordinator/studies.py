@@ -9,6 +9,7 @@ import numpy as np
 from tacit.client.generation import Generation, ModelFacts, Step, StepCost
 from tacit.client.sampling import Sampling
 from tacit.client.tokens import IdTokenizer
+from tacit.coordinator.study.bench import measure
 from tacit.coordinator.study.plan import ModelFact, Plan, parse_networks
 from tacit.coordinator.study.records import Answer, Case, Provenance, Results
 
@@ -82,14 +83,15 @@ class ToyBench:
     def set_network(self, network: Any) -> None:
         self.networks.append(network.text)
 
-    def ask(self, one: Case) -> Generation:
+    def answer(self, one: Case, repetition: int) -> Answer:
         self._fault(one)
         self.asked.append(one)
         facts = ModelFacts("toy", one.protocol, "", VOCAB, 64, 1, None, (1,))
-        return Generation(
+        generation = Generation(
             facts, IdTokenizer(VOCAB), list(range(one.prompt_tokens)), lambda prompt, new: ToyRunner(),
             max_new_tokens=one.new_tokens, sampling=Sampling(), ignore_eos=True,
         )  # fmt: skip
+        return measure(generation, one, repetition)
 
     def check(self) -> None:
         pass

@@ -1,0 +1,84 @@
+"""Numbers and lists as people read them: three digits, a unit, plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from ....records import tidy
+
+_APART = "\N{NO-BREAK SPACE}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Rounded to so many digits, never in powers of ten: 0.0512, 36.0, 1,250."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else "unknown"
+    rounded = float(f"{value:.{digits - 1}e}")
+    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
+
+
+def trimmed(value: float) -> str:
+    """Of what was set rather than measured: 40, 0.5, 1,000."""
+    text = significant(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def milliseconds(value: float, number: Callable[[float], str] = significant) -> str:
+    if abs(value) < 0.9995 and value:
+        return f"{number(1e3 * value)}{_APART}µs"
+    if abs(value) < 999.5:
+        return f"{number(value)}{_APART}ms"
+    if abs(value) < 120e3:
+        return f"{number(value / 1e3)}{_APART}s"
+    return f"{value / 60e3:,.1f}{_APART}min"
+
+
+def delay(value: float) -> str:
+    """Milliseconds of a profile."""
+    return milliseconds(value, trimmed)
+
+
+def size(value: float) -> str:
+    """Bytes, in powers of 1000 as networks count them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 999.5:
+            return f"{significant(value) if unit != 'B' else format(value, '.0f')}{_APART}{unit}"
+        value /= 1e3
+    return f"{significant(value)}{_APART}TB"
+
+
+def megabits(value: float) -> str:
+    """Mbit/s, as a bandwidth."""
+    if value == float("inf"):
+        return "unlimited"
+    return f"{trimmed(value / 1e3)}{_APART}Gbit/s" if value >= 1e3 else f"{trimmed(value)}{_APART}Mbit/s"
+
+
+def percent(share: float) -> str:
+    if 0.995 <= share < 1:
+        return f"over 99{_APART}%"
+    return f"{significant(100 * share, 2) if share < 1 else format(100 * share, ',.0f')}{_APART}%"
+
+
+def times(ratio: float) -> str:
+    return f"{significant(ratio, 2)} times"
+
+
+def fraction(ratio: float) -> str:
+    """Of something smaller: 1/68, 0.83."""
+    return f"1/{significant(1 / ratio, 2)}" if 0 < ratio < 0.4 else significant(ratio, 2)
+
+
+def listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def counted(count: int, noun: str, several: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else several or noun + 's'}"
+
+
+def short(text: str, limit: int) -> str:
+    """A name from outside, cut where it would not fit."""
+    text = tidy(text, limit + 1)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
