@@ -139,6 +139,20 @@ def test_a_network_that_cannot_be(toy):
     assert tacit.Cluster(network="peer-3:client=lan", peers=4).network is not None
 
 
+def test_up_hands_its_network_on(monkeypatch):
+    given = {}
+
+    def cluster(**settings):
+        given.update(settings)
+        raise UsageError("as far as this test goes")
+
+    monkeypatch.setattr(launch, "Cluster", cluster)
+    CliRunner().invoke(cli.app, ["up", "--network", "wan", "--network", "peer-0:client=lan"])
+    assert given["network"] == ["wan", "peer-0:client=lan"]
+    CliRunner().invoke(cli.app, ["up"])
+    assert given["network"] is None
+
+
 def test_a_cluster_that_was_started_without_one(toy, tmp_path):
     with tacit.Cluster() as cluster:
         assert not (cluster.roster_path.parent / "network.json").exists()
