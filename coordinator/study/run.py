@@ -263,14 +263,14 @@ class Study:
 
 
 class _Benches:
-    """Of one model: made when first needed."""
+    """Of one model: made when first needed. All protocols with peers share a cluster."""
 
     def __init__(self, model: ModelFact, plan: Plan, there: str | None, say: Callable[[str], None]) -> None:
         self._model, self._networks, self._there, self._say = model, plan.networks, there, say
-        self._made: dict[tuple[str, bool], Bench] = {}
+        self._made: dict[str, Bench] = {}
 
     def of(self, case: Case) -> Bench:
-        kind = (case.protocol, case.forwarded)
+        kind = "plain" if case.protocol == "plain" else "forwarded" if case.forwarded else "shaped"
         found = self._made.get(kind)
         if found is None:
             found = self._made[kind] = self._make(case)
