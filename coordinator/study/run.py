@@ -132,7 +132,7 @@ class Study:
             found.save(self._folder)
 
     def predict(self) -> None:
-        """What the model of costs says of every case that was measured; all anew, since rates may have been measured anew.
+        """What the model of costs says of every case of the plan that was measured; anew, since rates may have changed.
 
         Where that fails, the watcher hears why.
         """
@@ -147,7 +147,14 @@ class Study:
         except TacitError as error:
             self._watcher.warn(f"nothing is predicted: {error}")
             return
-        self.results.predictions, self.results.crossings = found
+        predictions, crossings = found
+        maps = {(one.protocol, one.model) for one in crossings}
+        kept = [one for one in self.results.predictions if one.case not in set(cases)]
+        self.results.predictions = [*kept, *predictions]
+        self.results.crossings = [
+            *(one for one in self.results.crossings if (one.protocol, one.model) not in maps),
+            *crossings,
+        ]
         self._keep()
 
     def check_lines(self, repeat: int = 3) -> None:
