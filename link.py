@@ -107,6 +107,10 @@ class Link(ABC):
     def _gone(self) -> str | None:
         """Why the other side cannot be reached any more, None while it can."""
 
+    def _reachable(self) -> bool:
+        """Whether it makes sense to send the other side what it does not wait for, such as credit."""
+        return self._gone() is None
+
     @abstractmethod
     def _close(self) -> None:
         """Let go of the transport; what was sent may still travel."""
@@ -216,16 +220,20 @@ class Link(ABC):
         )
 
     def _await_credit(self) -> None:
-        started = time.monotonic()
-        since = 0 if self.recorder is None else time.monotonic_ns()
+        started = time.monotonic_ns()
         deadline = time.monotonic() + self._settings.timeout
-        while self._ledger.must_wait:
-            found = self._fetch(None, None, deadline, self._settings.timeout, "did not read what it was sent", True)
-            if found is not None:
-                self._stash.append(found)
-        self.stats.stalled_seconds += time.monotonic() - started
-        if self.recorder is not None:
-            self.recorder.span("waiting", since, self.ends.remote_role)
+        try:
+            while self._ledger.must_wait:
+                found = self._fetch(None, None, deadline, self._settings.timeout, "did not read what it was sent", True)
+                if found is not None:
+                    self._stash.append(found)
+                else:  # credit, if not for enough yet: it reads on
+                    deadline = time.monotonic() + self._settings.timeout
+        finally:
+            now = time.monotonic_ns()
+            self.stats.stalled_seconds += 1e-9 * (now - started)
+            if self.recorder is not None:
+                self.recorder.span("waiting", started, self.ends.remote_role, now)
 
     # Receiving -------------------------------------------------------------------------------------------------------
 
@@ -241,19 +249,21 @@ class Link(ABC):
                 message = self._stash.popleft()
                 self._expect(kind, size, message.kind, message.body.nbytes)
             else:
-                started = time.monotonic()
-                since = 0 if self.recorder is None else time.monotonic_ns()
+                started = time.monotonic_ns()
                 if self._reader.closed:
                     self._fail(PeerLost(self.remote, f"left the session, {kind!r} was still due"))
-                found = self._fetch(kind, size, started + limit, limit, f"sent no {kind!r}", False)
-                self.stats.waiting_seconds += time.monotonic() - started
-                if self.recorder is not None:
-                    self.recorder.span("waiting", since, self.ends.remote_role)
+                try:
+                    found = self._fetch(kind, size, 1e-9 * started + limit, limit, f"sent no {kind!r}", False)
+                finally:  # what was waited for in vain counts, too
+                    now = time.monotonic_ns()
+                    self.stats.waiting_seconds += 1e-9 * (now - started)
+                    if self.recorder is not None:
+                        self.recorder.span("waiting", started, self.ends.remote_role, now)
                 if found is None:
                     self._fail(PeerError(self.remote, "sent nothing"))
                 message = found
             total = self._ledger.consume(message.body.nbytes)
-            if total is not None:
+            if total is not None and self._reachable():
                 self._write(frames.CREDIT, memoryview(b""), {"total": total})
             return message
 

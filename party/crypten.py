@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
 from ..kernels.prg import Prg, Purpose
 from ..manifest import Manifest
 from ..models.decoder import forward
@@ -29,19 +28,9 @@ from ..protocols.crypten.provider import Dealt, Sender
 from ..protocols.crypten.shapes import Shapes
 from ..protocols.crypten.weights import FRAC, Weights, encoded
 from ..protocols.pair.party import Counters
-from ..protocols.pair.peer import EMBED_ROWS
 from ..protocols.sited import Sited
-from ..wire import CLIENT, DEALER
-from ..zmqlink import UNSENT
-from .budget import Need
-from .links import ComputeLinks, DealerLinks, SessionLimits
+from .links import ComputeLinks, DealerLinks
 from .served import ServedModel
-
-WORD = 8
-GATE = 12  # openings' worth of words alive at a gate's peak, measured
-HEADER = 256  # bytes on the line around a tuple
-AHEAD = 8  # steps that are dealt ahead, at most
-FIXED = 16 << 20  # threads, sockets, CrypTen's objects
 
 
 class CryptenCompute:
@@ -129,31 +118,3 @@ def token_step(served: ServedModel, length: int) -> Shapes:
     layer = [entry for entry in shapes.sites if entry[0].startswith("layers.")]
     shapes.sites += layer * (served.spec.layers - 1)
     return shapes
-
-
-def need(served: ServedModel, role: int, limits: SessionLimits, window: int) -> Need:
-    """What a session needs in `role`, its links having this `window` (`budget`). ConfigError, ModelError as `weights_of`.
-
-    It runs the first of two layers on shapes for a prompt (in a last one, half of the gates have one row only), and one token.
-    """
-    library.load()
-    spec, tokens = replace(served.spec, layers=2), limits.prompt_tokens
-    total = tokens + max(1, limits.max_new_tokens) - 1
-    first = Shapes(spec, weights_of(served).plans)
-    with first.running():
-        forward(first, spec, tokens, first.new_cache(), 0)
-    last = token_step(served, total - 1)
-    opened = max(first.largest_opening, last.largest_opening)
-    answer = max(first.largest_answer, last.largest_answer)
-    layer = sum(cost.offline0 for site, cost in first.sites if site.startswith("layers.0."))
-    dealt = served.spec.layers * layer + (total - tokens) * last.total.offline0
-    heads = HEADER * served.spec.layers * (first.answers + AHEAD * last.answers)
-    kept = 4 * served.spec.layers * total * spec.kv_heads * spec.head_size * WORD
-    if role == DEALER:
-        return Need(FIXED + GATE * opened + kept + min(dealt, UNSENT + answer), {0: 0, 1: 0}, {0: 0, 1: 0})
-    keys = tokens * one_hot_key_bytes(spec.vocab)
-    rows = min(tokens, EMBED_ROWS) * (2 << one_hot_depth(spec.vocab))
-    own = GATE * opened + WORD * (3 * rows + 4 * tokens * (spec.width + 2 * spec.hidden)) + kept + 2 * keys
-    frames = {CLIENT: keys, DEALER: answer if role == 0 else 0, 1 - role: opened}
-    unread = {CLIENT: keys, DEALER: min(dealt, window) + answer + heads if role == 0 else 0, 1 - role: 2 * opened}
-    return Need(FIXED + own + min(opened, UNSENT) + sum(unread.values()), frames, unread)

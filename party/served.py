@@ -36,9 +36,9 @@ class ServedModel:
         """What a session takes of a peer's memory in `role` (`footprint`). ConfigError or ModelError if it cannot be served."""
         limits, window = SessionLimits(prompt_tokens, max_new_tokens, protocol=protocol), LinkSettings().window
         if protocol == "crypten":
-            from . import crypten  # which brings CrypTen
+            from . import crypten_need
 
-            return crypten.need(self, role, limits, window)
+            return crypten_need.need(self, role, limits, window)
         return need(self.spec, self.scales, role, limits, window)
 
 

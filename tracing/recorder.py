@@ -11,7 +11,7 @@ Spans: "step", and in it one "site" after the other without a gap (as the model 
 before it, "reveal" what comes after the head); in these "packing", "unpacking" and "waiting". What a party does outside of
 its steps has step -1. A record knows names, times and sizes: no content, no key, no token.
 
-A trace is at most MAX_BYTES long, about 700 tokens of the shipped model; what comes after that is not recorded. Records
+A trace is at most MAX_BYTES long, about 600 tokens of the shipped model; what comes after that is not recorded. Records
 are held back until the step is over, and written while others are at work. What cannot be written never ends a session.
 """
 
@@ -137,9 +137,10 @@ class Recorder:
 
     # What it does ----------------------------------------------------------------------------------------------------
 
-    def span(self, name: str, since: int, remote: int = -1) -> None:
-        """Something that began at `since` (of `clock`) and ends now."""
-        self._records.append(SpanRecord(name, since, clock(), self._step, self._site, remote))
+    def span(self, name: str, since: int, remote: int = -1, until: int | None = None) -> None:
+        """Something that began at `since` (of `clock`) and ended at `until`, which is now if left out."""
+        end = clock() if until is None else until
+        self._records.append(SpanRecord(name, since, end, self._step, self._site, remote))
         if len(self._records) > HELD:
             self.flush()
 

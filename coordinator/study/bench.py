@@ -1,7 +1,7 @@
 """Who answers in a study: the model in the clear on this machine, or a cluster; and what is measured of an answer.
 
 The prompt is a fixed text in the model's own tokens, cut to length, and end-of-text is ignored, so that every answer has exactly
-the tokens asked for. Under `pair` neither rounds nor bytes nor work depend on what the tokens are.
+the tokens asked for. Under `pair` and `crypten` neither rounds nor bytes nor work depend on what the tokens are.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class ClientBench:
             return self._client.encode(text, model=self._model)
 
         prompt = prompt_ids(encode, self._vocab, case.prompt_tokens)
-        generation = self._client.generate(prompt, model=self._model, max_new_tokens=case.new_tokens, ignore_eos=True)
+        generation = self._client.generate(
+            prompt, model=self._model, max_new_tokens=case.new_tokens, ignore_eos=True, protocol=case.protocol
+        )
         return measure(generation, case, repetition)
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ from ...network import Network
 from ...records import tidy
 from .records import Case
 
-PROTOCOLS = ("pair", "plain")
+PROTOCOLS = ("pair", "plain", "crypten")
 MOST_ANSWERS = 20_000
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,15 +23,19 @@ from .bench import Bench, ClientBench, PlainBench, ShapedBench
 from .plan import ModelFact, Plan
 from .provenance import provenance
 from .records import FILE, Answer, Case, Provenance, Results
+from .report import PAGE, write_report
 from .timing import TimeLeft
 from .traced import FILE as TRACE_FILE
 from .traced import trace_cases
 
 INTERRUPTED = "interrupted before it was measured"
 NO_TIME = "there was no time left for it"
-FILES = (FILE, table.FILE, TRACE_FILE)
+FILES = (FILE, table.FILE, PAGE, TRACE_FILE)
 _SHORT = 0.02  # of the time: what takes less is repeated in any case
 _SHARE = 20  # of the time at most one in so many goes into writing
+
+
+log = logging.getLogger("tacit.study")
 
 
 class Watcher:
@@ -50,6 +55,10 @@ class Watcher:
 
     def failed(self, case: Case, reason: str) -> None:
         """It is left out."""
+
+    def warn(self, what: str) -> None:
+        """Something else that was to be there will not be."""
+        log.warning("%s", what)
 
 
 class Study:
@@ -112,18 +121,18 @@ class Study:
             cases = [
                 case
                 for case in self._plan.cases(model)
-                if case.protocol == "pair" and not case.forwarded and case in measured - recorded
+                if case.protocol != "plain" and not case.forwarded and case in measured - recorded
             ]
             found = trace_cases(model, self._plan, cases, lambda case: self._watcher.say(f"recording {case.key}"))
             self.results.sites += found.sites
             self.results.transfers += found.transfers
             for case, reason in found.missing.items():
-                self._watcher.say(f"{case.key} was not recorded: {reason}")
+                self._watcher.warn(f"{case.key} was not recorded: {reason}")
             self._keep()
             found.save(self._folder)
 
     def predict(self) -> None:
-        """What the model of costs says of every case that was measured; all anew, since rates may have been measured anew.
+        """What the model of costs says of every case of the plan that was measured; anew, since rates may have changed.
 
         Where that fails, the watcher hears why.
         """
@@ -136,9 +145,16 @@ class Study:
         try:
             found = predict_cases(self._plan, cases, self._watcher.say)
         except TacitError as error:
-            self._watcher.say(f"nothing is predicted: {error}")
+            self._watcher.warn(f"nothing is predicted: {error}")
             return
-        self.results.predictions, self.results.crossings = found
+        predictions, crossings = found
+        maps = {(one.protocol, one.model) for one in crossings}
+        kept = [one for one in self.results.predictions if one.case not in set(cases)]
+        self.results.predictions = [*kept, *predictions]
+        self.results.crossings = [
+            *(one for one in self.results.crossings if (one.protocol, one.model) not in maps),
+            *crossings,
+        ]
         self._keep()
 
     def check_lines(self, repeat: int = 3) -> None:
@@ -156,12 +172,12 @@ class Study:
         if not networks or self._there is not None or "pair" not in self._plan.protocols:
             return
         if reason := why_not():
-            self._watcher.say(f"shaped links are not checked against the kernel's stack: {reason}")
+            self._watcher.warn(f"shaped links are not checked against the kernel's stack: {reason}")
             return
         try:
             self.results.lines += check_lines(networks, repeat, self._watcher.say)
         except TacitError as error:
-            self._watcher.say(f"the check against the kernel's stack failed: {error}")
+            self._watcher.warn(f"the check against the kernel's stack failed: {error}")
         self._keep()
 
     def _run_model(self, model: ModelFact, began: float) -> None:
@@ -254,14 +270,14 @@ class Study:
 
 
 class _Benches:
-    """Of one model: made when first needed."""
+    """Of one model: made when first needed. All protocols with peers share a cluster."""
 
     def __init__(self, model: ModelFact, plan: Plan, there: str | None, say: Callable[[str], None]) -> None:
         self._model, self._networks, self._there, self._say = model, plan.networks, there, say
-        self._made: dict[tuple[str, bool], Bench] = {}
+        self._made: dict[str, Bench] = {}
 
     def of(self, case: Case) -> Bench:
-        kind = (case.protocol, case.forwarded)
+        kind = "plain" if case.protocol == "plain" else "forwarded" if case.forwarded else "shaped"
         found = self._made.get(kind)
         if found is None:
             found = self._made[kind] = self._make(case)
@@ -321,8 +337,9 @@ def _elsewhere(results: Results) -> Path | None:
 
 
 def finish(results: Results, folder: Path) -> None:
-    """Write what is made from results.json. Raises ConfigError; results.json is there already."""
+    """Write what is made from results.json: results.csv and report.html. Raises ConfigError; results.json is there already."""
     table.save_csv(results, folder)
+    write_report(results, folder)
 
 
 def _begin(plan: Plan, folder: Path, resume: bool) -> Results:

@@ -76,6 +76,9 @@ class Shown(Watcher):
         words += f", then {_ms(tpot)} each" if tpot is not None else ""
         self._console.print(escape(f"{words}; {_left(left)}" if left is not None else words))
 
+    def warn(self, what: str) -> None:
+        self._console.print(f"[yellow]{escape(what)}[/]")
+
     def failed(self, case: Case, reason: str) -> None:
         self._console.print(f"[yellow]left out: {escape(named(case))}: {escape(reason)}[/]")
 

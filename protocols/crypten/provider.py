@@ -25,17 +25,18 @@ from ...transport import Link
 from .communicator import Tensor
 
 
-def answer_shape(name: str, *sizes: Any, **kwargs: Any) -> torch.Size:
-    """Shape of the third party's answer to one of CrypTen's requests."""
-    if name == "additive":
-        a, b = (torch.empty(size, device="meta") for size in sizes[:2])
-        found: torch.Size = getattr(torch, sizes[2])(a, b, *sizes[3:], **kwargs).shape
-        return found
+def answer_shape(name: str, *sizes: Any) -> torch.Size:
+    """Shape of the third party's answer to one of CrypTen's requests: those of the gates that transformers need."""
+    if name == "additive" and sizes[2] == "mul":
+        return torch.Size(np.broadcast_shapes(*sizes[:2]))
+    if name == "additive" and sizes[2] == "matmul":
+        a, b = sizes[:2]
+        return torch.Size((*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1]))
     if name == "binary":
         return torch.Size(np.broadcast_shapes(*sizes))
     if name in ("square", "wraps", "B2A"):
         return torch.Size(sizes[0])
-    raise ValueError(f"CrypTen has no request {name!r}")
+    raise ValueError(f"no gate used here makes the request {name!r}")
 
 
 class Dealt:
@@ -52,11 +53,11 @@ class Dealt:
     def get_generator(self, device: Any = None) -> torch.Generator:
         return self._generator
 
-    def ttp_request(self, name: str, device: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def ttp_request(self, name: str, device: Any, *args: Any) -> Tensor:
         """Party 0's part of the next tuple. PeerError for one of another size, step or number."""
         if self._dealer is None:
             raise ValueError("only party 0 is told anything by the third party")
-        shape = answer_shape(name, *args, **kwargs)
+        shape = answer_shape(name, *args)
         message = self._dealer.receive("tuple", size=8 * shape.numel())
         if message.fields.get("step") != self._step or message.fields.get("number") != self._number:
             raise PeerError(self._dealer.remote, "its tuple is for another step or gate")
@@ -85,9 +86,9 @@ class Dealing:
     def get_generator(self, device: Any = None) -> None:
         """On shapes nothing is drawn."""
 
-    def ttp_request(self, name: str, device: Any, *args: Any, **kwargs: Any) -> Tensor:
-        on_shapes = torch.empty(answer_shape(name, *args, **kwargs), dtype=torch.int64, device=device)
-        self._give(on_shapes if self._server is None else getattr(self._server, name)(*args, **kwargs))
+    def ttp_request(self, name: str, device: Any, *args: Any) -> Tensor:
+        on_shapes = torch.empty(answer_shape(name, *args), dtype=torch.int64, device=device)
+        self._give(on_shapes if self._server is None else getattr(self._server, name)(*args))
         return on_shapes
 
 

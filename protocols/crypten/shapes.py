@@ -21,9 +21,8 @@ from .plans import Plan
 from .provider import Dealing, Sender
 
 WORD = 8
-SMALL = (
-    1 << 15
-)  # scores in a layer: below, computing with zeros takes less time than torch's bookkeeping without values
+# Scores in a layer: below, computing with zeros takes no more time than torch's bookkeeping without values.
+SMALL = 1 << 18
 
 
 class Shapes(CryptenPeer):

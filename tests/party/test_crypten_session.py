@@ -13,9 +13,12 @@ from tacit.errors import ConfigError, ModelError, PeerError
 from tacit.manifest import Manifest
 from tacit.models.decoder import forward
 from tacit.models.scales import plan
-from tacit.party.crypten import token_step, weights_of
+from tacit.party.crypten import weights_of
+from tacit.party.crypten_need import ANSWER, OPENED, TUPLES, dealt_bytes, elements
 from tacit.party.links import SessionLimits
+from tacit.protocols.base import Spec
 from tacit.protocols.crypten import library
+from tacit.protocols.crypten.plans import Activation, Attention, Norm, Plan
 from tacit.protocols.crypten.shapes import Shapes
 from test_engine import PROMPT, SPEC, Session, Toy, session
 from test_engine import toy as toy  # the fixture
@@ -91,11 +94,31 @@ def test_what_is_sent_fits_what_was_reserved(toy: Toy) -> None:
         s.finish()
     openings = [size for kind, _, size in s.heard["0->1"] if kind == "open"]
     need = served.need(1, len(PROMPT), NEW, "crypten")
-    assert need.frames[0] == max(openings)
+    assert max(openings) <= need.frames[0] < 10 * max(openings)
     assert need.unread[0] >= 2 * max(openings)
-    assert served.need(0, len(PROMPT), NEW, "crypten").frames[2] >= token_step(served, len(PROMPT)).largest_answer
-    assert served.need(1, len(PROMPT), NEW, "crypten").frames[2] == 0  # all its correlations are drawn
+    assert need.frames[2] == 0  # peer 1 draws all its tuples
     assert served.need(0, len(PROMPT), NEW, "pair").total != need.total
+
+
+@pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "relu"])
+@pytest.mark.parametrize(("tokens", "start"), [(1, 0), (1, 6), (1, 40), (7, 0), (19, 0), (40, 0)])
+def test_bounds_hold_for_what_gates_send(kind: str, tokens: int, start: int) -> None:
+    gated = kind == "silu"
+    spec = Spec(
+        "llama" if gated else "gpt2", 2, 4, 2 if gated else 4, 8, 32, 64, 40, 64, 1e-5, kind, 1e4 if gated else None
+    )
+    plans: dict[str, Plan] = {"norm": Norm(2, 8)}
+    for i in range(spec.layers):
+        plans |= {f"layers.{i}.norm1": Norm(2, 8), f"layers.{i}.norm2": Norm(2, 8)}
+        plans |= {f"layers.{i}.attention": Attention(40.0, 9), f"layers.{i}.act": Activation(True)}
+    shapes = Shapes(spec, plans)
+    with shapes.running():
+        forward(shapes, spec, tokens, shapes.filled(start), start)
+    largest = elements(spec, tokens, start)
+    assert shapes.largest_opening <= OPENED * largest
+    assert shapes.largest_answer <= ANSWER * largest
+    assert shapes.total.offline0 <= dealt_bytes(spec, tokens, start)
+    assert shapes.answers <= TUPLES * spec.layers
 
 
 def test_ranges_that_crypten_cannot_take_end_the_offer(toy: Toy) -> None:
@@ -107,10 +130,7 @@ def test_ranges_that_crypten_cannot_take_end_the_offer(toy: Toy) -> None:
 
 
 def test_without_crypten_a_seat_is_refused_with_what_to_install(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        raise ConfigError(f"needs CrypTen: {library.HOW}")
-
-    monkeypatch.setattr(library, "_loaded", missing)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install"):
         with_manifest(toy).served.need(0, 5, 3, "crypten")
 

@@ -53,7 +53,7 @@ def test_frames_large_and_small_and_credit(traced):
         assert (len(sent), sum(one.bytes for one in sent)) == (stats[role].messages_sent, stats[role].bytes_sent)
         assert (len(got), sum(one.bytes for one in got)) == (stats[role].messages_received, stats[role].bytes_received)
         waited = sum(one.end - one.start for one in trace.parties[role].spans if one.name == "waiting")
-        assert 1e-9 * waited == pytest.approx(link.stats.waiting_seconds + link.stats.stalled_seconds, abs=2e-3)
+        assert 1e-9 * waited == pytest.approx(link.stats.waiting_seconds + link.stats.stalled_seconds, abs=1e-6)
     kinds = {(one.sender, one.sent.kind) for one in trace.flights()}
     assert kinds >= {(0, "data"), (1, "credit")}
     for one in trace.flights():

@@ -171,6 +171,34 @@ def test_what_was_sent_before_a_goodbye_comes_when_it_is_due(make: Maker) -> Non
             pair.alice.receive("m")
 
 
+def test_a_slow_line_is_no_reader_that_stopped(make: Maker) -> None:
+    """What waits takes longer than the time limit, but it goes on."""
+    settings = LinkSettings(timeout=1, window=1 << 20)
+    with make(settings=settings, lines=lines("bandwidth=8mbit")) as pair:
+        pair.open()
+        results = both(
+            lambda: [pair.alice.send("bulk", b"x" * (1 << 17)) for _ in range(20)],
+            lambda: [pair.bob.receive("bulk").kind for _ in range(20)],
+        )
+        assert results == [[None] * 20, ["bulk"] * 20]
+
+
+def test_bad_news_does_not_wait_for_all_that_was_sent_before(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sender that is gone left behind is let go after a while; its reason is still heard."""
+    monkeypatch.setattr(shaped, "BACKLOG", 0.8)
+    with make(settings=ROOMY, lines=lines("bandwidth=8mbit")) as pair:
+        pair.open()
+        for _ in range(3):
+            pair.alice.send("bulk", b"x" * (1 << 20))
+        pair.alice.send("bulk", b"x" * (4 << 20))
+        started = time.monotonic()
+        pair.alice.abort(PeerError("Carol", "broke a rule"))
+        pair.alice.close()
+        with pytest.raises(PeerError, match="Carol: broke a rule"):
+            [pair.bob.receive("bulk") for _ in range(5)]
+        assert 0.8 <= time.monotonic() - started < 3.5  # not the 7 s of its 7 MB
+
+
 def vanish(link: Link) -> None:
     """Without a word."""
     link._close()

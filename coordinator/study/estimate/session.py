@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from ....kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
 from ....network import CLIENT, Network, Profile
 from ....party.engine import AHEAD_BYTES, AHEAD_REFRESH, AHEAD_STEPS
 from ....protocols.pair.cost import Cost
+from ....protocols.pair.party import MESSAGE
 from .amounts import seconds
 from .rates import Rates
 from .subject import Subject
@@ -79,6 +80,7 @@ def pieces_of(setting: Setting, sites: Sequence[SiteWork]) -> list[Piece]:
     rates = setting.rates.rates
     lines = setting.dealers
     out: list[Piece] = []
+    first, held = 0, 0.0  # of the message that the dealer is filling: the piece it begins with, and bytes
     deal = compute = 0.0
     for site in sites:
         deal += seconds(site.dealer, rates)
@@ -92,9 +94,28 @@ def pieces_of(setting: Setting, sites: Sequence[SiteWork]) -> list[Piece]:
         line = max(carried(size, profile) for size, profile in zip(sizes, lines, strict=True))
         wait = round_wait(setting, cost.rounds, cost.online) if cost.rounds else 0.0
         parts = min(MOST_PIECES, 1 + max(sizes) // PIECE)
-        out += [Piece(deal / parts, carry / parts, line / parts, compute / parts, wait / parts)] * parts
+        for _ in range(parts):
+            out.append(Piece(deal / parts, carry / parts, line / parts, compute / parts, wait / parts))
+            held += max(sizes) / parts
+            if held >= MESSAGE:
+                out[first:] = _as_one(out[first:])
+                first, held = len(out), 0.0
         deal = compute = 0.0
+    out[first:] = _as_one(out[first:])
     return out
+
+
+def _as_one(pieces: Sequence[Piece]) -> list[Piece]:
+    """The dealer sends their correlations as one message: the first of them has to wait for all."""
+    if not pieces:
+        return []
+    whole = replace(
+        pieces[0],
+        deal=sum(one.deal for one in pieces),
+        carry=sum(one.carry for one in pieces),
+        line=sum(one.line for one in pieces),
+    )
+    return [whole, *(replace(one, deal=0.0, carry=0.0, line=0.0) for one in pieces[1:])]
 
 
 def ahead_of(cost: Cost) -> int:
