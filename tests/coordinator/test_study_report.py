@@ -208,12 +208,13 @@ def test_what_is_missing_is_left_out(small, change, gone, reason):
 
 def test_what_is_missing_is_said(small, tmp_path):
     less = replace(small, sites=[], lines=[], transfers=[], predictions=[], crossings=[])
-    page = write_report(less, tmp_path).read_text(encoding="utf-8")
-    assert "Not in this report" in page
-    assert {figure["id"] for figure in Outline(page).all("figure")} == set(figures(less))
+    outline = Outline(write_report(less, tmp_path).read_text(encoding="utf-8"))
+    said = "".join(outline.words)
+    assert "Not in this report" in said
+    assert {figure["id"] for figure in outline.all("figure")} == set(figures(less))
     for section in sections(Cases(less)):
         for part in section.parts:
-            assert not isinstance(part, Absent) or part.reason in page
+            assert not isinstance(part, Absent) or part.reason in said
 
 
 def test_one_case_alone(tmp_path):
