@@ -132,7 +132,7 @@ class Study:
             found.save(self._folder)
 
     def predict(self) -> None:
-        """What the model of costs says of every case that was measured; all anew, since rates may have been measured anew.
+        """What the model of costs says of every case of the plan that was measured; anew, since rates may have changed.
 
         Where that fails, the watcher hears why.
         """
@@ -147,7 +147,14 @@ class Study:
         except TacitError as error:
             self._watcher.warn(f"nothing is predicted: {error}")
             return
-        self.results.predictions, self.results.crossings = found
+        predictions, crossings = found
+        maps = {(one.protocol, one.model) for one in crossings}
+        kept = [one for one in self.results.predictions if one.case not in set(cases)]
+        self.results.predictions = [*kept, *predictions]
+        self.results.crossings = [
+            *(one for one in self.results.crossings if (one.protocol, one.model) not in maps),
+            *crossings,
+        ]
         self._keep()
 
     def check_lines(self, repeat: int = 3) -> None:
@@ -263,14 +270,14 @@ class Study:
 
 
 class _Benches:
-    """Of one model: made when first needed."""
+    """Of one model: made when first needed. All protocols with peers share a cluster."""
 
     def __init__(self, model: ModelFact, plan: Plan, there: str | None, say: Callable[[str], None]) -> None:
         self._model, self._networks, self._there, self._say = model, plan.networks, there, say
-        self._made: dict[tuple[str, bool], Bench] = {}
+        self._made: dict[str, Bench] = {}
 
     def of(self, case: Case) -> Bench:
-        kind = (case.protocol, case.forwarded)
+        kind = "plain" if case.protocol == "plain" else "forwarded" if case.forwarded else "shaped"
         found = self._made.get(kind)
         if found is None:
             found = self._made[kind] = self._make(case)

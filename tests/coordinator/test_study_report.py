@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,10 +16,14 @@ pytest.importorskip("vl_convert", reason="the [study] extra is not installed")
 
 import itertools
 
-from tacit.coordinator.study.records import Case, Prediction, Results
+from tacit.coordinator.study.records import Case, Crossing, Prediction, Results
 from tacit.coordinator.study.report import figures, save_plot, words, write_report
 from tacit.coordinator.study.report import theme as colours
 from tacit.coordinator.study.report.cases import TPOT, TTFT, Cases, Spread
+from tacit.coordinator.study.report.parts import Absent
+from tacit.coordinator.study.report.plane import areas, contour, edges, maps_of, refined
+from tacit.coordinator.study.report.sections import sections
+from tacit.coordinator.study.report.token import kind_of, merged, token_of
 from tacit.errors import ConfigError, UsageError
 
 LIMIT = 1_000_000
@@ -193,13 +198,23 @@ def test_percentiles_are_linear_between_neighbours():
         ({"crossings": []}, {"crossover"}, "nothing was predicted over"),
     ],
 )
-def test_what_is_missing_is_left_out_and_said(small, tmp_path, change, gone, reason):
+def test_what_is_missing_is_left_out(small, change, gone, reason):
     less = replace(small, **change)
     assert set(figures(less)) == EVERY - gone
-    page = write_report(less, tmp_path).read_text(encoding="utf-8")
-    assert reason in page
-    assert "Not in this report" in page
-    assert not [found for found in Outline(page).all("figure") if found["id"] in gone]
+    absent = [part for section in sections(Cases(less)) for part in section.parts if isinstance(part, Absent)]
+    assert {part.name for part in absent} == gone
+    assert any(reason in part.reason for part in absent)
+
+
+def test_what_is_missing_is_said(small, tmp_path):
+    less = replace(small, sites=[], lines=[], transfers=[], predictions=[], crossings=[])
+    outline = Outline(write_report(less, tmp_path).read_text(encoding="utf-8"))
+    said = "".join(outline.words)
+    assert "Not in this report" in said
+    assert {figure["id"] for figure in outline.all("figure")} == set(figures(less))
+    for section in sections(Cases(less)):
+        for part in section.parts:
+            assert not isinstance(part, Absent) or part.reason in said
 
 
 def test_one_case_alone(tmp_path):
@@ -322,3 +337,87 @@ def test_the_first_three_colours_stay_apart(theme, blindness):
     for number, one in enumerate(labs):
         for other in labs[:number]:
             assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 20
+
+
+def _crossing(protocol: str, rtt: float, bandwidth: float, tpot: float) -> Crossing:
+    return Crossing(protocol, "stories", rtt, bandwidth, tpot)
+
+
+def test_the_map_is_interpolated_where_it_is_coarse(results):
+    """One protocol pays for rounds, the other for bytes: the border is where 10 rtt equals 1000 / bandwidth."""
+    sides = (1.0, 10.0, 100.0)
+    crossings = [
+        _crossing(protocol, rtt, bandwidth, tpot)
+        for rtt in sides
+        for bandwidth in sides
+        for protocol, tpot in (("pair", 10 * rtt), ("crypten", 1000 / bandwidth))
+    ]
+    (found,) = maps_of(Cases(replace(results, crossings=crossings)))
+    fine = refined(found)
+    assert len(fine.rtts) >= 25
+    for (rtt, bandwidth), times in fine.cells.items():
+        assert times["pair"] == pytest.approx(10 * rtt)
+        assert times["crypten"] == pytest.approx(1000 / bandwidth)
+    assert fine.winner(fine.rtts[3], fine.bandwidths[3]) == "pair"
+    assert fine.winner(fine.rtts[-3], fine.bandwidths[-3]) == "crypten"
+    for line in contour(fine, 50.0):
+        for rtt, bandwidth in line:
+            assert min(10 * rtt, 1000 / bandwidth) == pytest.approx(50.0, rel=0.1)
+    covered = sum(
+        math.log(float(str(area["x2"])) / float(str(area["x"])))
+        * math.log(float(str(area["y2"])) / float(str(area["y"])))
+        for area in areas(fine)
+    )
+    lefts, bottoms = edges(fine.rtts), edges(fine.bandwidths)
+    assert covered == pytest.approx(math.log(lefts[-1] / lefts[0]) * math.log(bottoms[-1] / bottoms[0]))
+
+
+def test_a_contour_is_one_line_across_the_map(results):
+    (found,) = maps_of(
+        Cases(replace(results, crossings=[each for each in results.crossings if each.bandwidth_mbit > 100]))
+    )
+    (line,) = contour(found, 300.0)
+    assert len(line) > 10
+    assert len(set(line)) == len(line)
+
+
+def test_a_token_begins_with_what_the_client_sends(results):
+    cases = Cases(results)
+    (first, *_) = [case for case in cases.all if case.protocol == "pair"]
+    token = token_of(first, results.transfers)
+    assert token is not None
+    assert token.step == 2
+    assert min(each.sent_ms for each in token.messages if kind_of(each) != "from the dealer") == 0
+    assert max(each.read_ms for each in token.messages if kind_of(each) != "from the dealer") == pytest.approx(
+        token.end_ms
+    )
+    assert sum(kind_of(each) == "online" for each in token.messages) == 2 * 59
+    own = [each for each in results.transfers if each.case == first and each.step == 2]
+    assert len(token.messages) + token.ahead == len(own)
+    assert token.bytes + token.ahead_bytes == sum(each.bytes for each in own)
+    many = replace(token, messages=[each for each in token.messages for _ in range(20)])
+    assert len(merged(many)) < 300
+    assert sum(each.bytes for each in merged(many)) == sum(each.bytes for each in many.messages)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "0 ms"),
+        (0.0512, "51.2 µs"),
+        (0.9999, "1.00 ms"),
+        (36.0, "36.0 ms"),
+        (999.7, "1.00 s"),
+        (59999.9, "60.0 s"),
+        (150e3, "2.5 min"),
+    ],
+)
+def test_times_are_written_as_people_read_them(value, said):
+    assert plain(words.milliseconds(value)) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "0 B"), (999, "999 B"), (62_000, "62.0 kB"), (2_204_000, "2.20 MB"), (3e12, "3.00 TB")]
+)
+def test_sizes_are_written_as_people_read_them(value, said):
+    assert plain(words.size(value)) == said

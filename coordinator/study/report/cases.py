@@ -158,7 +158,7 @@ class Cases:
 
 def protocol_of(case: Case) -> str:
     name = short(case.protocol, 24)
-    return f"{name}, kernel's stack" if case.forwarded else name
+    return f"{name} (kernel's stack)" if case.forwarded else name
 
 
 def line_of(case: Case) -> Profile | None:

@@ -91,6 +91,21 @@ def marks_of(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
 
 
+def row_label(name: str, space: Space) -> str:
+    """A case's name beside its row: in two lines where there is little room."""
+    words = name.split(", ")
+    return "\n".join((", ".join(words[:2]), ", ".join(words[2:]))) if space.narrow and len(words) > 2 else name
+
+
+def row_height(labels: Sequence[str], one_line: int) -> int:
+    return one_line + 10 if any("\n" in label for label in labels) else one_line
+
+
+def row_offset(labels: Sequence[str]) -> int:
+    """Brings the middle of two lines to where that of one would be."""
+    return -6 if any("\n" in label for label in labels) else 0
+
+
 def layered(*layers: alt.Chart) -> alt.LayerChart:
     return alt.LayerChart(layer=list(layers))
 

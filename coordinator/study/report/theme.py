@@ -90,6 +90,7 @@ def config(*, narrow: bool) -> dict[str, Any]:
         "background": "transparent",
         "font": FONT,
         "padding": 4,
+        "lineBreak": "\n",
         "view": {"stroke": None, "cornerRadius": 0},
         "axis": {
             "labelColor": SOFT,
