@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import made_results
 import pytest
@@ -14,7 +15,6 @@ import pytest
 pytest.importorskip("altair", reason="the [study] extra is not installed")
 pytest.importorskip("vl_convert", reason="the [study] extra is not installed")
 
-import itertools
 
 from tacit.coordinator.study.records import Case, Crossing, Prediction, Results
 from tacit.coordinator.study.report import figures, save_plot, words, write_report
@@ -22,6 +22,7 @@ from tacit.coordinator.study.report import theme as colours
 from tacit.coordinator.study.report.cases import TPOT, TTFT, Cases, Spread
 from tacit.coordinator.study.report.parts import Absent
 from tacit.coordinator.study.report.plane import areas, contour, edges, maps_of, refined
+from tacit.coordinator.study.report.scales import spread_out
 from tacit.coordinator.study.report.sections import sections
 from tacit.coordinator.study.report.token import kind_of, merged, token_of
 from tacit.errors import ConfigError, UsageError
@@ -121,7 +122,7 @@ def test_pictures_and_tables_are_named(page):
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_what_the_summaries_say_is_so(results):
@@ -337,6 +338,47 @@ def test_the_first_three_colours_stay_apart(theme, blindness):
     for number, one in enumerate(labs):
         for other in labs[:number]:
             assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 20
+
+
+def test_predictions_alone_make_a_page(small, tmp_path):
+    """What an estimate has: nothing was measured, and nothing claims to have been."""
+    alone = replace(small, answers=[], lines=[], transfers=[])
+    found = figures(alone)
+    assert set(found) >= {"ttft-rtt", "tpot-rtt", "token-by-gate", "layers", "crossover"}
+    assert not {"accuracy", "shares", "planes", "lines"} & set(found)
+    assert found["tpot-rtt"].summary.startswith("Predicted time per token: with pair ")
+    assert "Filled marks" not in found["tpot-rtt"].reading
+    assert found["token-by-gate"].reading.startswith("From the model of costs")
+    said = "".join(Outline(write_report(alone, tmp_path).read_text(encoding="utf-8")).words)
+    assert "Predicted latency" in said
+    assert "nothing was measured" in said
+
+
+def test_lines_varied_one_by_one_are_compared_with_their_like():
+    """From 10 to 1000 Mbit/s at one round trip, not from a near slow line to a far fast one."""
+    networks = [f"rtt={rtt}ms,bandwidth={rate}mbit" for rtt in (1, 20, 200) for rate in (10, 1000)]
+    swept = made_results.results(protocols=("pair",), networks=networks, lengths=((8, 4),), repetitions=1)
+    cases = Cases(swept)
+    medians = {case.network: words.milliseconds(cases.spread(case, TPOT).p50) for case in cases.all}
+    found = figures(swept)
+    slow, fast = medians["rtt=20ms,bandwidth=10mbit"], medians["rtt=20ms,bandwidth=1000mbit"]
+    said = plain(f"with pair (round trip 20 ms) {slow} at 10 Mbit/s and {fast} at 1 Gbit/s")
+    assert said in plain(found["tpot-bandwidth"].summary)
+    assert "Each line has one bandwidth" in found["tpot-rtt"].reading
+
+
+@pytest.mark.parametrize("kind", ["log", "linear"])
+def test_texts_beside_lines_do_not_cover_each_other(kind):
+    scale = pytest.importorskip("altair").Scale(type=kind, domain=[1.0, 1000.0])
+    places = spread_out([2.0, 2.1, 2.2, 900.0, 901.0, 999.0], scale, 200, 13)
+
+    def pixel(value):
+        return 200 * (math.log(value) / math.log(1000) if kind == "log" else (value - 1) / 999)
+
+    pixels = [pixel(place) for place in places]
+    assert all(after - before >= 13 - 1e-6 for before, after in pairwise(pixels))
+    assert pixels[0] >= -1e-6
+    assert pixels[-1] <= 200 + 1e-6
 
 
 def _crossing(protocol: str, rtt: float, bandwidth: float, tpot: float) -> Crossing:

@@ -24,7 +24,8 @@ class Axis:
     other_name: str
     shown: Callable[[float], str]
     label: str
-    edge: str
+    edge: str  # its value there, and with its name
+    edge_named: str
     fixed: str  # what is said when the other quantity changes too
 
 
@@ -37,6 +38,7 @@ RTT = Axis(
     delay,
     TIME,
     "none",
+    "no round-trip time",
     "their bandwidths differ too",
 )
 BANDWIDTH = Axis(
@@ -48,16 +50,24 @@ BANDWIDTH = Axis(
     megabits,
     RATE,
     "unlimited",
+    "unlimited bandwidth",
     "their round trips differ too",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
+    """A case that was measured, or predicted, or both."""
+
     case: Case
     line: Profile
-    measured: Spread
+    measured: Spread | None
     predicted: float | None
+
+    @property
+    def value(self) -> float:
+        """The measured median where there is one."""
+        return self.measured.p50 if self.measured is not None else self.predicted or 0.0
 
 
 def sweeps(points: Sequence[Point], axis: Axis) -> bool:
@@ -66,3 +76,9 @@ def sweeps(points: Sequence[Point], axis: Axis) -> bool:
     for point in points:
         still[protocol_of(point.case), axis.other(point.line)].add(axis.of(point.line))
     return len({other for _, other in still}) > 1 and any(len(found) > 1 for found in still.values())
+
+
+def other_of(axis: Axis, point: Point) -> str:
+    """What does not change along the axis, of this point, with its name where a number alone would not tell."""
+    value = axis.other(point.line)
+    return megabits(value) if axis is RTT else f"round trip {delay(value)}"

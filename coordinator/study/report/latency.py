@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from .axes import BANDWIDTH, RTT, Axis, Point, sweeps
-from .cases import PLAINTEXT, TPOT, TTFT, Cases, Metric, Workload, line_of, protocol_of
+from .axes import BANDWIDTH, RTT, Axis, Point, other_of, sweeps
+from .cases import PLAINTEXT, TPOT, TTFT, Cases, Metric, Spread, Workload, line_of, protocol_of
 from .latency_chart import draw
 from .parts import Absent, Figure, Part, Table, names, numbers
 from .words import fraction, listed, milliseconds, times
@@ -27,9 +27,9 @@ def _points(cases: Cases, metric: Metric) -> list[Point]:
     predictions = {case: each.ttft_ms if metric is TTFT else each.tpot_ms for case, each in cases.predictions.items()}
     predictions = {case: value for case, value in predictions.items() if value > 0}
     found = []
-    for case in cases.all:
+    for case in cases.ordered([*cases.all, *predictions]):
         line, spread = line_of(case), cases.spread(case, metric)
-        if line is not None and spread is not None:
+        if line is not None and (spread is not None or case in predictions):
             found.append(Point(case, line, spread, predictions.get(case)))
     return found
 
@@ -58,14 +58,18 @@ def _against(cases: Cases, metric: Metric, axis: Axis, name: str) -> Part:
         if (spread := cases.spread(case, metric)) is not None
     }
     varied = any(_both_vary(of_it, axis) for of_it in chosen.values())
-    reading = (
-        "Filled marks and solid lines are medians of what was measured, with bars from the 10th to the 90th percentile; "
-        "hollow marks and dashed lines are predicted from the model of costs."
-    )
+    reading = "Hollow marks and dashed lines are predicted from the model of costs."
+    if any(point.measured is not None for point in points):
+        reading = (
+            "Filled marks and solid lines are medians of what was measured, with bars from the 10th to the 90th percentile; "
+            f"{reading[0].lower()}{reading[1:]}"
+        )
     if plain:
         reading += " The dotted line is the plaintext model on this machine, without any network."
     if varied:
         reading += f" Networks are joined in the order of their {axis.name}; {axis.fixed}."
+    if any(sweeps(of_it, axis) for of_it in chosen.values()):
+        reading += f" Each line has one {axis.other_name}, which stands at its right, in the order of the lines."
     if len(shown) > len(chosen):
         reading += f" The first {len(chosen)} of {len(shown)} questions are drawn; the table has all."
     return Figure(
@@ -88,23 +92,45 @@ def _summary(cases: Cases, chosen: dict[Workload, list[Point]], axis: Axis, metr
     sentences = []
     for protocol in dict.fromkeys(protocol_of(point.case) for point in points):
         of_it = [point for point in points if protocol_of(point.case) == protocol]
-        first, last = of_it[0], of_it[-1]
+        first, last, at = _ends(of_it, axis)
         if axis.of(first.line) == axis.of(last.line):
             continue
-        before, after = first.measured.p50, last.measured.p50
+        before, after = first.value, last.value
         change = f"{times(after / before)} as long" if after >= before else f"{fraction(after / before)} of that"
         sentences.append(
-            f"with {protocol} {milliseconds(before)} at {_place(axis, first)} and {milliseconds(after)} at {_place(axis, last)}, "
+            f"with {protocol}{at} {milliseconds(before)} at {_place(axis, first)} and {milliseconds(after)} at {_place(axis, last)}, "
             + ("about the same" if abs(after / before - 1) < 0.1 else change)
         )
     of_which = f" ({cases.workload_name(workload)})" if len(chosen) > 1 else ""
-    return f"Median {metric.name}{of_which}: {'; '.join(sentences)}."
+    measured = "Median" if all(point.measured is not None for point in points) else "Measured or predicted"
+    measured = "Predicted" if all(point.measured is None for point in points) else measured
+    return f"{measured} {metric.name}{of_which}: {'; '.join(sentences)}."
+
+
+def _ends(points: Sequence[Point], axis: Axis) -> tuple[Point, Point, str]:
+    """The first and the last of one protocol's points; where lines were varied one by one, of the line with the most."""
+    if not sweeps(points, axis):
+        return points[0], points[-1], ""
+    by_other: dict[float, list[Point]] = defaultdict(list)
+    for point in points:
+        by_other[axis.other(point.line)].append(point)
+    ordered = [by_other[other] for other in sorted(by_other)]
+    most = max(len(found) for found in ordered)
+    alike = [found for found in ordered if len(found) == most]
+    chosen = alike[len(alike) // 2]
+    return chosen[0], chosen[-1], f" ({other_of(axis, chosen[0])})"
 
 
 def _place(axis: Axis, point: Point) -> str:
     value = axis.of(point.line)
-    text = axis.shown(value) if value and math.isfinite(value) else f"{axis.edge} {axis.name}"
+    text = axis.shown(value) if value and math.isfinite(value) else axis.edge_named
     return f"{text} ({point.case.network})" if len(point.case.network) <= 10 else text
+
+
+def _spread(measured: Spread | None) -> list[str]:
+    if measured is None:
+        return ["0", "", "", ""]
+    return [str(measured.n), *map(milliseconds, (measured.p10, measured.p50, measured.p90))]
 
 
 def _table(cases: Cases, points: Sequence[Point], axis: Axis, title: str) -> Table:
@@ -112,10 +138,7 @@ def _table(cases: Cases, points: Sequence[Point], axis: Axis, title: str) -> Tab
         [
             cases.name(point.case),
             axis.shown(axis.of(point.line)) if axis.of(point.line) else axis.edge,
-            str(point.measured.n),
-            milliseconds(point.measured.p10),
-            milliseconds(point.measured.p50),
-            milliseconds(point.measured.p90),
+            *_spread(point.measured),
             milliseconds(point.predicted) if point.predicted is not None else "",
         ]
         for point in points

@@ -9,14 +9,16 @@ from typing import Any
 
 import altair as alt
 
+from ....network import NAMED
 from . import theme
 from .axes import RTT, Axis, Point, sweeps
 from .cases import Cases, Metric, Spread, Workload, protocol_of
 from .parts import Chart, Space, layered, marks_of
-from .scales import TIME, log_ticks, measured_axis
+from .scales import TIME, log_ticks, measured_axis, spread_out
 from .words import delay, megabits, milliseconds, short
 
 MOST_NAMES = 8
+NAME_WIDTH, NAME_HEIGHT = 66, 13  # CSS pixels, of what stands beside a line's end
 MEASURED, PREDICTED = "measured", "predicted"
 
 
@@ -28,16 +30,18 @@ class _Look:
     fill: alt.Fill
     dash: alt.StrokeDash
     shape: alt.Shape
+    colours: Mapping[str, str]  # by protocol
 
     @classmethod
     def of(cls, points: Sequence[Point], protocols: Sequence[str]) -> _Look:
         """`protocols`: all of the report, so that each has its colour throughout."""
         kinds: dict[str, list[str]] = {}
         for point in points:
-            of_it = kinds.setdefault(protocol_of(point.case), [MEASURED])
-            if point.predicted is not None and PREDICTED not in of_it:
-                of_it.append(PREDICTED)
-        series = [(protocol, kind) for protocol, of_it in kinds.items() for kind in of_it]
+            of_it = kinds.setdefault(protocol_of(point.case), [])
+            for kind, value in ((MEASURED, point.measured), (PREDICTED, point.predicted)):
+                if value is not None and kind not in of_it:
+                    of_it.append(kind)
+        series = [(protocol, kind) for protocol, of_it in kinds.items() for kind in sorted(of_it)]
         place = [protocols.index(protocol) % len(theme.COLOURS) for protocol, _ in series]
         measured = [kind == MEASURED for _, kind in series]
         legend = alt.Legend(
@@ -54,6 +58,7 @@ class _Look:
             alt.Fill("series:N", scale=scale(fills), legend=legend),
             alt.StrokeDash("series:N", scale=scale([[1, 0] if solid else [5, 4] for solid in measured]), legend=legend),
             alt.Shape("series:N", scale=scale([theme.SHAPES[number] for number in place]), legend=legend),
+            {protocol: colour for (protocol, _), colour in zip(series, colours, strict=True)},
         )
 
 
@@ -86,18 +91,19 @@ def draw(
     values = [
         value
         for point in everything
-        for value in (point.measured.p10, point.measured.p90, point.predicted or point.measured.p50)
+        for value in (*((point.measured.p10, point.measured.p90) if point.measured else ()), point.predicted)
+        if value is not None
     ]
     y = measured_axis(
         [*values, *(spread.p50 for spread in plain.values())], f"{metric.name.capitalize()}", TIME, room=1.6
     )
-    width = space.panel(len(chosen), 74)
+    names = NAME_WIDTH if any(sweeps(points, axis) for points in chosen.values()) else 0
+    width = space.panel(len(chosen), 74) if len(chosen) > 1 or space.narrow else space.width - 90
+    size = (width - names, 250 if space.narrow else 290)
     look = _Look.of(everything, cases.protocols)
     panels = [
-        _panel(points, plain.get(workload), axis, edge, x, y, look).properties(
-            width=width if len(chosen) > 1 or space.narrow else space.width - 90,
-            height=250 if space.narrow else 290,
-            title=alt.TitleParams(cases.workload_name(workload), offset=6),
+        _panel(points, plain.get(workload), axis, edge, x, y, look, size).properties(
+            title=alt.TitleParams(cases.workload_name(workload), offset=6)
         )
         for workload, points in chosen.items()
     ]
@@ -106,7 +112,7 @@ def draw(
 
 def _named(points: Sequence[Point], axis: Axis) -> list[dict[str, Any]]:
     """Networks with a short name, where they fit above the panel."""
-    found = {point.case.network: point for point in points if len(point.case.network) <= 10}
+    found = {point.case.network: point for point in points if point.case.network in NAMED}
     places = sorted(found.values(), key=lambda point: axis.of(point.line))
     return [{"network": short(point.case.network, 10), "point": point} for point in places[:MOST_NAMES]]
 
@@ -119,6 +125,7 @@ def _panel(
     x: dict[str, Any],
     y: dict[str, Any],
     look: _Look,
+    size: tuple[int, int],
 ) -> alt.LayerChart:
     def place(point: Point) -> float:
         value = axis.of(point.line)
@@ -156,41 +163,53 @@ def _panel(
         ),
     ]
     if sweeps(points, axis):
-        layers.append(_group_names(points, axis, place))
-    return layered(*layers)
+        layers += _group_names(points, axis, look, y, size)
+    return layered(*layers).properties(width=size[0], height=size[1])
 
 
 def _rows(points: Sequence[Point], axis: Axis, place: Callable[[Point], float]) -> list[Mapping[str, object]]:
     apart = sweeps(points, axis)
     rows: list[Mapping[str, object]] = []
     for point in points:
-        protocol, spread = protocol_of(point.case), point.measured
+        protocol = protocol_of(point.case)
         common = {"x": place(point), "group": f"{protocol} {axis.other(point.line)!r}" if apart else protocol}
         text = f"{protocol}, {short(point.case.network, 40)}"
-        says = f"{text}: {milliseconds(spread.p50)} measured "
-        says += f"({milliseconds(spread.p10)} to {milliseconds(spread.p90)}, n {spread.n})"
-        measured = {"series": _series(protocol, MEASURED), "y": spread.p50, "low": spread.p10, "high": spread.p90}
-        rows.append(common | measured | {"says": says})
+        if (spread := point.measured) is not None:
+            says = f"{text}: {milliseconds(spread.p50)} measured "
+            says += f"({milliseconds(spread.p10)} to {milliseconds(spread.p90)}, n {spread.n})"
+            measured = {"series": _series(protocol, MEASURED), "y": spread.p50, "low": spread.p10, "high": spread.p90}
+            rows.append(common | measured | {"says": says})
         if point.predicted is not None:
             says = f"{text}: {milliseconds(point.predicted)} predicted"
             rows.append(common | {"series": _series(protocol, PREDICTED), "y": point.predicted, "says": says})
     return rows
 
 
-def _group_names(points: Sequence[Point], axis: Axis, place: Callable[[Point], float]) -> alt.Chart:
-    """What stood still on each line, written at its end."""
+def _group_names(
+    points: Sequence[Point], axis: Axis, look: _Look, y: dict[str, Any], size: tuple[int, int]
+) -> list[alt.Chart]:
+    """What stood still on each line, beside its end, in the order of the lines."""
     last: dict[tuple[str, float], Point] = {}
     for point in points:
         last[protocol_of(point.case), axis.other(point.line)] = point
-    rows = [{"x": place(p), "y": p.measured.p50, "text": _other(axis, p)} for p in list(last.values())[:6]]
-    chart: alt.Chart = (
-        marks_of(rows)
-        .mark_text(align="right", dx=-8, dy=-9, color=theme.SOFT, aria=False)
-        .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), text=alt.Text("text:N"))
-    )
-    return chart
-
-
-def _other(axis: Axis, point: Point) -> str:
-    value = axis.other(point.line)
-    return megabits(value) if axis is RTT else f"round trip {delay(value)}"
+    ends = sorted(last.items(), key=lambda end: end[1].value)
+    places = spread_out([point.value for _, point in ends], y["scale"], size[1], NAME_HEIGHT)
+    rows = [
+        {
+            "y": place,
+            "text": megabits(other) if axis is RTT else delay(other) if other else "none",
+            "colour": look.colours[protocol],
+        }
+        for place, ((protocol, other), _) in zip(places, ends, strict=True)
+    ]
+    heading = marks_of([{"text": axis.other_name}]).mark_text(align="left", color=theme.SOFT, dx=8, dy=-14, aria=False)
+    names = marks_of(rows).mark_text(align="left", baseline="middle", dx=8, aria=False)
+    return [
+        heading.encode(x=alt.value(size[0]), y=alt.value(0), text=alt.Text("text:N")),
+        names.encode(
+            x=alt.value(size[0]),
+            y=alt.Y("y:Q", **y),
+            text=alt.Text("text:N"),
+            color=alt.Color("colour:N", scale=None),
+        ),
+    ]

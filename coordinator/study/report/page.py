@@ -21,7 +21,7 @@ def page(results: Results) -> str:
     shown = [section for section in every if section.figures]
     absent = [part for section in every for part in section.parts if isinstance(part, Absent)]
     missing = sorted(results.missing.items())
-    title = "Latency study"
+    title = "Latency study" if results.answers or not results.predictions else "Predicted latency"
     made = summary.moment(results.provenance.made)
     body = [
         f"<header><h1>{title}</h1><p>{markup.text(summary.extent(cases))} Made {markup.text(made)}.</p></header>",

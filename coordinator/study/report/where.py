@@ -166,8 +166,9 @@ def _stacked(cases: Cases, chosen: Sequence[Case], phase: str, by: str) -> Part:
         f"On {short(slowest.network, 40)} ({protocol_of(slowest)}), {takes}, {milliseconds(top.total)}{' each' if evenly else ''} of "
         f"{milliseconds(total)}; {percent(sum(bar.times[kind] for bar in bars) / total)} of all is {KINDS[kind]}."
     )
+    origin = "Means over the steps that were recorded" if cases.all else "From the model of costs"
     reading = (
-        f"Means over the measured answers, of the slower compute peer: {cases.workload_name(Workload.of(slowest))}. "
+        f"{origin}, of the slower compute peer: {cases.workload_name(Workload.of(slowest))}. "
         "Serialising is packing, sending and unpacking. Each panel has its own scale."
     )
     every = len({site.case for site in cases.results.sites if site.phase == phase})
