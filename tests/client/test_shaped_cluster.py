@@ -126,7 +126,7 @@ def test_network_show_and_set(cluster):
     }.items():
         with pytest.raises(UsageError, match=complaint):
             run(*words)
-    assert Network.load(cluster.roster_path.parent / "network.json") == Network.parse(["lan"])
+    assert cluster.network == Network.parse(["lan"])
 
 
 def test_a_network_that_cannot_be(toy):
