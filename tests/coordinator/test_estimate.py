@@ -22,8 +22,9 @@ from tacit.coordinator.study.estimate import (
 )
 from tacit.coordinator.study.estimate import rates as kept
 from tacit.coordinator.study.estimate.amounts import fit, seconds
-from tacit.coordinator.study.estimate.session import carried, message, sites_of, total_cost
-from tacit.coordinator.study.estimate.timeline import Piece, Step, run
+from tacit.coordinator.study.estimate.in_session import in_session
+from tacit.coordinator.study.estimate.session import Setting, carried, message, sites_of, times, total_cost
+from tacit.coordinator.study.estimate.timeline import Piece, Placement, Step, run
 from tacit.coordinator.study.records import Case
 from tacit.errors import ConfigError, ModelError, UsageError
 from tacit.models.decoder import forward
@@ -315,3 +316,19 @@ def test_jitter_and_loss_cost_what_they_are_stated_to() -> None:
     assert message(144_800, replace(line, loss=0.01), both=False) > 0.02 + 0.6 * 0.04
     assert message(10**6, Profile(bandwidth=1e8)) == pytest.approx(0.08 * 1.0456, rel=2e-3)
     assert carried(1e6, Profile(bandwidth=1e8, loss=0.1)) == pytest.approx(carried(1e6, Profile(bandwidth=1e8)) / 0.9)
+
+
+def test_work_in_sessions_is_scaled_to_what_real_answers_took() -> None:
+    alone, cores = rates().rates, 2
+    slower = {**alone, **{name: 1.7 * value for name, value in alone.items() if name != "way"}}
+    slower["round"] = alone["round"] + 0.7 * alone["round.cpu"]
+    setting = Setting(Network(Profile()), replace(rates(), rates=slower | {"session": 0.0}), Placement(cores))
+    subject = read_subject("stories")
+    measured = []
+    for prompt in (8, 64):
+        found = times(subject, prompt, 8, setting)
+        measured.append((prompt, found[0], sum(found[1:]) / 7))
+    scaled = in_session(alone, cores, measured)
+    assert scaled["session.work"] == pytest.approx(1.7, rel=0.01)
+    assert scaled["norm"] == pytest.approx(1.7 * alone["norm"], rel=0.01)
+    assert (scaled["session"], scaled["way"]) == (alone["session"], alone["way"])  # these were measured in sessions
