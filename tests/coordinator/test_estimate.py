@@ -24,7 +24,7 @@ from tacit.coordinator.study.estimate import rates as kept
 from tacit.coordinator.study.estimate.amounts import fit, seconds
 from tacit.coordinator.study.estimate.in_session import in_session
 from tacit.coordinator.study.estimate.session import Setting, carried, message, sites_of, times, total_cost
-from tacit.coordinator.study.estimate.timeline import Piece, Placement, Step, run
+from tacit.coordinator.study.estimate.timeline import Piece, Step, run
 from tacit.coordinator.study.records import Case
 from tacit.errors import ConfigError, ModelError, UsageError
 from tacit.models.decoder import forward
