@@ -340,6 +340,23 @@ def test_the_first_three_colours_stay_apart(theme, blindness):
             assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 20
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1.0, 1e300])
+def test_numbers_that_cannot_be_are_left_out_and_said(small, tmp_path, wrong):
+    first, second, *rest = small.answers
+    odd = replace(
+        small,
+        answers=[replace(first, ttft_ms=wrong), replace(second, itl_ms=[1.0, wrong]), *rest],
+        lines=[replace(small.lines[0], shaped_ms=wrong)],
+        predictions=[],
+        sites=[],
+        transfers=[],
+        crossings=[replace(each, tpot_ms=wrong) for each in small.crossings],
+    )
+    said = "".join(Outline(write_report(odd, tmp_path).read_text(encoding="utf-8")).words)
+    assert f"{2 + 1 + len(small.crossings)} records of results.json whose numbers cannot be" in said
+    assert f"{len(rest)} measured answers" in said
+
+
 def test_predictions_alone_make_a_page(small, tmp_path):
     """What an estimate has: nothing was measured, and nothing claims to have been."""
     alone = replace(small, answers=[], lines=[], transfers=[])

@@ -33,8 +33,10 @@ def figures(results: Results) -> dict[str, Figure]:
     need_packages()
     from .cases import Cases
     from .sections import sections
+    from .sound import sound
 
-    return {figure.name: figure for section in sections(Cases(results)) for figure in section.figures}
+    kept, _ = sound(results)
+    return {figure.name: figure for section in sections(Cases(kept)) for figure in section.figures}
 
 
 def save_plot(results: Results, which: str, path: Path) -> Path:

@@ -11,7 +11,7 @@ import altair as alt
 from . import theme
 from .cases import PLAINTEXT, Cases, line_of
 from .parts import Absent, Chart, Figure, Part, Space, Table, layered, marks_of, names, numbers
-from .plane import Map, areas, best, contour, edges, maps_of, refined, thinned
+from .plane import Map, areas, best, contour, edges, lead_of, maps_of, refined, thinned
 from .scales import RATE, TIME, log_ticks
 from .words import delay, listed, megabits, milliseconds, percent, short, significant
 
@@ -38,7 +38,11 @@ def parts(cases: Cases) -> list[Part]:
         f"{megabits(first.bandwidths[0])} to {megabits(first.bandwidths[-1])}"
     )
     if len(ranking) == 1:
-        summary = f"{first.model}: {ranking[0][0]} is predicted to be the fastest everywhere, {span}."
+        ahead = sorted(lead for cell in first.cells.values() if (lead := lead_of(cell)))
+        by = significant(ahead[0], 2), significant(ahead[-1], 2)
+        faster = by[0] if by[0] == by[1] else f"{by[0]} to {by[1]}"
+        summary = f"{first.model}: {ranking[0][0]} is predicted to be the fastest everywhere, {span}; "
+        summary += f"the next takes {faster} times as long."
     else:
         shares = [f"{protocol} on {percent(count / cells)}" for protocol, count in ranking]
         summary = f"{first.model}: predicted fastest per token {span}: {listed(shares)} of the map."
@@ -183,7 +187,6 @@ def _table(maps: Sequence[Map], order: Sequence[str], title: str) -> Table:
                 found = each.cells.get((rtt, bandwidth), {})
                 won = each.winner(rtt, bandwidth)
                 values = [milliseconds(found[protocol]) if protocol in found else "" for protocol in order]
-                second = sorted(found.values())[1] / found[won] if won else 0.0
                 rows.append(
                     [
                         each.model,
@@ -191,7 +194,7 @@ def _table(maps: Sequence[Map], order: Sequence[str], title: str) -> Table:
                         megabits(bandwidth),
                         *values,
                         won or "",
-                        significant(second, 2) if won else "",
+                        significant(lead_of(found), 2) if won else "",
                     ]
                 )
     columns = [

@@ -9,6 +9,7 @@ from . import draw, markup, summary, theme
 from .cases import Cases
 from .parts import NARROW, WIDE, Absent, Figure, Section
 from .sections import sections
+from .sound import sound
 from .words import counted, short
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -16,6 +17,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 
 def page(results: Results) -> str:
     """The whole HTML document."""
+    results, unsound = sound(results)
     cases = Cases(results)
     every = sections(cases)
     shown = [section for section in every if section.figures]
@@ -25,12 +27,12 @@ def page(results: Results) -> str:
     made = summary.moment(results.provenance.made)
     body = [
         f"<header><h1>{title}</h1><p>{markup.text(summary.extent(cases))} Made {markup.text(made)}.</p></header>",
-        _contents(shown, absent or missing),
+        _contents(shown, absent or missing or unsound),
         '<main id="main" tabindex="-1">',
         _glance(shown, cases),
         *(_section(section) for section in shown),
         _numbers(cases),
-        _left_out(absent, missing),
+        _left_out(absent, missing, unsound),
         _provenance(results, cases),
         "</main>",
         "<footer><p>Drawn by <code>tacit study report</code> from results.json, which lies beside this page with all numbers.</p></footer>",
@@ -92,8 +94,8 @@ def _numbers(cases: Cases) -> str:
     )
 
 
-def _left_out(absent: list[Absent], missing: list[tuple[str, str]]) -> str:
-    if not absent and not missing:
+def _left_out(absent: list[Absent], missing: list[tuple[str, str]], unsound: int) -> str:
+    if not absent and not missing and not unsound:
         return ""
     listed = "".join(
         f"<li><strong>{markup.text(short(key, 160))}</strong>: {markup.text(short(why, 300))}</li>"
@@ -101,6 +103,8 @@ def _left_out(absent: list[Absent], missing: list[tuple[str, str]]) -> str:
     )
     cases = f"<p>{counted(len(missing), 'case')} of the study without answers:</p><ul>{listed}</ul>" if missing else ""
     parts = f"<ul>{markup.absent(absent)}</ul>" if absent else ""
+    if unsound:
+        parts += f"<p>{counted(unsound, 'record')} of results.json whose numbers cannot be: negative, not finite, or out of all bounds.</p>"
     return (
         '<section id="left-out" aria-labelledby="left-out-heading"><h2 id="left-out-heading">Not in this report</h2>'
         f"{cases}{parts}</section>"

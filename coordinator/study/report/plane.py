@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -69,7 +69,8 @@ def refined(each: Map) -> Map:
                 )
                 for protocol in sorted(shared)
             }
-    return Map(each.model, [rtt for rtt, *_ in rtts], [rate for rate, *_ in bandwidths], cells)
+    fine = Map(each.model, [rtt for rtt, *_ in rtts], [rate for rate, *_ in bandwidths], cells)
+    return fine if fine.wins else each
 
 
 def _between(values: Sequence[float]) -> list[tuple[float, float, float, float]]:
@@ -81,6 +82,12 @@ def _between(values: Sequence[float]) -> list[tuple[float, float, float, float]]
         for step in range(steps)
     ]
     return [*found, (values[-1], values[-2], values[-1], 1.0)]
+
+
+def lead_of(cell: Mapping[str, float]) -> float:
+    """How many times as long the second fastest takes; 0 where there is none."""
+    ordered = sorted(cell.values())
+    return ordered[1] / ordered[0] if len(ordered) > 1 else 0.0
 
 
 def edges(values: Sequence[float]) -> list[float]:
