@@ -123,7 +123,13 @@ class Study:
                 for case in self._plan.cases(model)
                 if case.protocol != "plain" and not case.forwarded and case in measured - recorded
             ]
-            found = trace_cases(model, self._plan, cases, lambda case: self._watcher.say(f"recording {case.key}"))
+            found = trace_cases(
+                model,
+                self._plan,
+                cases,
+                lambda case: self._watcher.say(f"recording {case.key}"),
+                tokens=3 if self._within is None else 2,
+            )
             self.results.sites += found.sites
             self.results.transfers += found.transfers
             for case, reason in found.missing.items():
