@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from contextlib import contextmanager
 
 import made_results
 import pytest
+from report_browser import browsing, check_drawn, opened, why_not
 from tacit.coordinator.study.report import figures, write_report
 
-pytest.importorskip("altair", reason="the [study] extra is not installed")
-pytest.importorskip("vl_convert", reason="the [study] extra is not installed")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+pytestmark = pytest.mark.skipif(bool(reason := why_not()), reason=str(reason))
 
 
 @pytest.fixture(scope="module")
@@ -40,56 +23,15 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser, path, width=1100, scheme="light"):
-    """The page, and what went wrong in it: console messages, exceptions, requests for anything but the file."""
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    trouble: list[str] = []
-    page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("request", lambda request: trouble.append(request.url) if request.url != path.as_uri() else None)
-    page.goto(path.as_uri())
-    try:
-        yield page
-        assert not trouble
-    finally:
-        page.close()
-
-
-DRAWN = """() => [...document.querySelectorAll('figure')].map(figure => {
-    const pictures = [...figure.querySelectorAll('svg.chart')].filter(svg => svg.getBoundingClientRect().width > 0)
-    const box = pictures[0]?.getBoundingClientRect()
-    const marks = pictures.flatMap(svg => [...svg.querySelectorAll('.marks *')]).filter(mark => {
-        const size = mark.getBoundingClientRect()
-        return mark.tagName != 'title' && size.width + size.height > 0
-    })
-    return {
-        name: figure.id, pictures: pictures.length, width: box?.width, height: box?.height, marks: marks.length,
-        texts: pictures.flatMap(svg => [...svg.querySelectorAll('text')]).length,
-        inside: box?.left >= 0 && box?.right <= innerWidth,
-    }
-})"""
+    with browsing() as found:
+        yield found
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (700, "dark"), (320, "light")])
 def test_all_charts_are_drawn(browser, report, width, scheme):
     names, path = report
     with opened(browser, path, width, scheme) as page:
-        drawn = page.evaluate(DRAWN)
-        assert {figure["name"] for figure in drawn} == names
-        for figure in drawn:
-            assert figure["pictures"] == 1, figure
-            assert figure["width"] > 230, figure
-            assert figure["height"] > 60, figure
-            assert figure["marks"] >= 3, figure
-            assert figure["texts"] >= 4, figure
-            assert figure["inside"], figure
+        check_drawn(page, names)
 
 
 @pytest.mark.parametrize("width", [320, 414, 768])

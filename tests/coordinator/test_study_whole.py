@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+import report_browser
 import tacit
 from measured_rates import rates
 from tacit.coordinator.study import metrics, predicted
 from tacit.coordinator.study.plan import Plan, parse_networks, read_models
 from tacit.coordinator.study.records import Results
+from tacit.coordinator.study.report import figures
 from tacit.coordinator.study.run import Study
 
 pytest.importorskip("torch")
@@ -94,6 +96,27 @@ def test_files_are_whole_and_say_nothing_of_the_prompt(folder):
         text = path.read_text()
         for word in ("Once upon", "little girl", str(Path.home()), str(folder)):
             assert len(word) < 6 or word not in text, path.name
+
+
+@pytest.mark.skipif(bool(reason := report_browser.why_not()), reason=str(reason))
+def test_the_page_is_drawn_in_a_browser(folder):
+    """All plots that these results have, at both widths, without a message on the console or a request elsewhere."""
+    names = set(figures(Results.load(folder)))
+    assert names >= {
+        "ttft-rtt",
+        "tpot-rtt",
+        "token-by-gate",
+        "token-by-layer",
+        "layers",
+        "planes",
+        "timeline",
+        "accuracy",
+    }
+    with report_browser.browsing() as browser:
+        for width in (1100, 320):
+            with report_browser.opened(browser, folder / "report.html", width) as page:
+                report_browser.check_drawn(page, names)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_an_interrupt_keeps_what_was_measured_and_a_resume_does_the_rest(tmp_path):

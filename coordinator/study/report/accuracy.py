@@ -16,6 +16,7 @@ from .parts import (
     Part,
     Space,
     Table,
+    beside,
     layered,
     marks_of,
     names,
@@ -137,7 +138,7 @@ def _draw(found: Sequence[Check], space: Space) -> Chart:
         domain=False,
         grid=True,
         labelPadding=6,
-        labelLimit=112 if space.narrow else 250,
+        labelLimit=space.widest_label,
     )
     metrics = [metric for metric in (TTFT.name, TPOT.name) if any(check.metric == metric for check in found)]
     numbers_ = [(TTFT.name, TPOT.name).index(metric) for metric in metrics]
@@ -170,6 +171,6 @@ def _draw(found: Sequence[Check], space: Space) -> Chart:
             text=alt.Text("off:N"),
         ),
     ).properties(
-        width=space.width - (140 if space.narrow else 260),
+        width=beside(order, space),
         height=alt.Step(row_height(order, 26), **{"for": "position"}),
     )

@@ -28,6 +28,10 @@ class Space:
         return max(110, (self.width - columns * labels - (columns - 1) * GAP - 12) // columns)
 
     @property
+    def widest_label(self) -> int:
+        return 112 if self.narrow else 250
+
+    @property
     def narrow(self) -> bool:
         return self.most_columns == 1
 
@@ -95,6 +99,12 @@ def row_label(name: str, space: Space) -> str:
     """A case's name beside its row: in two lines where there is little room."""
     words = name.split(", ")
     return "\n".join((", ".join(words[:2]), ", ".join(words[2:]))) if space.narrow and len(words) > 2 else name
+
+
+def beside(labels: Sequence[str], space: Space) -> int:
+    """The width that is left beside these labels of rows, about; the widest labels are cut."""
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    return space.width - 30 - min(space.widest_label, round(longest * (5.6 if space.narrow else 6.1)))
 
 
 def row_height(labels: Sequence[str], one_line: int) -> int:

@@ -17,6 +17,7 @@ from .parts import (
     Part,
     Space,
     Table,
+    beside,
     layered,
     marks_of,
     names,
@@ -269,7 +270,7 @@ def _dots(
                 ticks=False,
                 domain=False,
                 labelPadding=6,
-                labelLimit=120 if space.narrow else 250,
+                labelLimit=space.widest_label,
             ),
         )
     )
@@ -283,6 +284,6 @@ def _dots(
             description=alt.Description("says:N"),
         ),
     ).properties(
-        width=space.width - (150 if space.narrow else 260),
+        width=beside(labels, space),
         height=alt.Step(row_height(labels, 26)),
     )

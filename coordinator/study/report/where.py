@@ -18,6 +18,7 @@ from .parts import (
     Part,
     Space,
     Table,
+    beside,
     layered,
     marks_of,
     names,
@@ -112,7 +113,7 @@ def _draw_shares(cases: Cases, rows: Sequence[tuple[Case, float, float, float, f
         )
     )
     ends = [{"case": row_label(cases.name(case), space), "text": milliseconds(total)} for case, total, *_ in rows]
-    width = space.width - (190 if space.narrow else 300)
+    width = beside(order, space) - 50  # for the times at the right
     texts = (
         marks_of(ends)
         .mark_text(align="left", dx=5, aria=False)
@@ -122,9 +123,7 @@ def _draw_shares(cases: Cases, rows: Sequence[tuple[Case, float, float, float, f
 
 
 def _case_axis(space: Space, offset: float) -> alt.Axis:
-    return alt.Axis(
-        ticks=False, domain=False, labelOffset=offset, labelPadding=6, labelLimit=108 if space.narrow else 210
-    )
+    return alt.Axis(ticks=False, domain=False, labelOffset=offset, labelPadding=6, labelLimit=space.widest_label)
 
 
 @dataclass(frozen=True, slots=True)
