@@ -22,10 +22,15 @@ def write_report(results: Results, folder: Path) -> Path:
 
     Raises ConfigError if the packages that draw are missing, or the file cannot be written; what was there stays then.
     """
+    return write_page(results, folder / PAGE)
+
+
+def write_page(results: Results, path: Path) -> Path:
+    """As `write_report`, into a file of this name."""
     need_packages()
     from .page import page
 
-    return _write(folder / PAGE, page(results).encode())
+    return _write(path, page(results).encode())
 
 
 def figures(results: Results) -> dict[str, Figure]:

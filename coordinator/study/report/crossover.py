@@ -19,48 +19,68 @@ MOST_MODELS, MOST_TABLE_SIDE = 2, 6
 
 
 def parts(cases: Cases) -> list[Part]:
+    """The map of several protocols; of a single one, how long its token takes."""
     name, title = "crossover", "Which protocol is faster where"
-    maps = maps_of(cases)
-    if not maps:
-        protocols = sorted({short(each.protocol, 24) for each in cases.results.crossings} - {PLAINTEXT})
-        if len(protocols) == 1:
-            reason = f"only one protocol over a network, {protocols[0]}, was predicted over round trips and bandwidths"
-        else:
-            reason = "nothing was predicted over round trips and bandwidths"
-        return [Absent(name, title, reason)]
-    given, drawn = maps[:MOST_MODELS], [refined(each) for each in maps[:MOST_MODELS]]
+    if maps := maps_of(cases):
+        return [_rivals(cases, maps, name, title)]
+    protocols = sorted({short(each.protocol, 24) for each in cases.results.crossings} - {PLAINTEXT})
+    if len(protocols) != 1:
+        return [Absent(name, title, "nothing was predicted over round trips and bandwidths")]
+    reason = f"only one protocol over a network, {protocols[0]}, was predicted over round trips and bandwidths"
+    return [Absent(name, title, reason), *(_alone(cases, maps) for maps in [maps_of(cases, rivals=1)] if maps)]
+
+
+def _rivals(cases: Cases, maps: Sequence[Map], name: str, title: str) -> Figure:
+    drawn = [refined(each) for each in maps[:MOST_MODELS]]
     first = drawn[0]
-    wins = first.wins
-    cells = sum(wins.values())
-    ranking = wins.most_common()
-    span = (
-        f"from {delay(first.rtts[0])} to {delay(first.rtts[-1])} round trip and "
-        f"{megabits(first.bandwidths[0])} to {megabits(first.bandwidths[-1])}"
-    )
+    ranking = first.wins.most_common()
     if len(ranking) == 1:
         ahead = sorted(lead for cell in first.cells.values() if (lead := lead_of(cell)))
         by = significant(ahead[0], 2), significant(ahead[-1], 2)
         faster = by[0] if by[0] == by[1] else f"{by[0]} to {by[1]}"
-        summary = f"{first.model}: {ranking[0][0]} is predicted to be the fastest everywhere, {span}; "
+        summary = f"{first.model}: {ranking[0][0]} is predicted to be the fastest everywhere, {_span(first)}; "
         summary += f"the next takes {faster} times as long."
     else:
+        cells = sum(first.wins.values())
         shares = [f"{protocol} on {percent(count / cells)}" for protocol, count in ranking]
-        summary = f"{first.model}: predicted fastest per token {span}: {listed(shares)} of the map."
-    reading = (
-        "Areas show the fastest protocol (both scales logarithmic); lines join lines where its token takes the same time; "
-        "marks are the networks that were measured. Between the points that were predicted, times are interpolated. "
-        "The plaintext model uses no network and is left out."
+        summary = f"{first.model}: predicted fastest per token {_span(first)}: {listed(shares)} of the map."
+    reading = f"Areas show the fastest protocol; {_READING} The plaintext model uses no network and is left out."
+    return _figure(cases, maps, drawn, name, title, summary, reading)
+
+
+def _alone(cases: Cases, maps: Sequence[Map]) -> Figure:
+    drawn = [refined(each) for each in maps[:MOST_MODELS]]
+    first = drawn[0]
+    times = [best(first, *cell) for cell in first.cells]
+    summary = (
+        f"{first.model}: a token of {next(iter(first.wins))} is predicted to take {milliseconds(min(times))} to "
+        f"{milliseconds(max(times))}, {_span(first)}."
     )
+    reading = f"{_READING[0].upper()}{_READING[1:]}"
+    return _figure(cases, maps, drawn, "map", "Time per token on any line", summary, reading)
+
+
+_READING = (
+    "lines join round trips and bandwidths where a token takes the same time (both scales logarithmic); marks are networks by "
+    "their names. Between the points that were predicted, times are interpolated."
+)
+
+
+def _span(each: Map) -> str:
+    rtts, rates = each.rtts, each.bandwidths
+    return f"from {delay(rtts[0])} to {delay(rtts[-1])} round trip and {megabits(rates[0])} to {megabits(rates[-1])}"
+
+
+def _figure(
+    cases: Cases, maps: Sequence[Map], drawn: Sequence[Map], name: str, title: str, summary: str, reading: str
+) -> Figure:
     if len(maps) > len(drawn):
         reading += f" The first {len(drawn)} of {len(maps)} models are drawn."
     protocols = sorted({protocol for each in drawn for found in each.cells.values() for protocol in found})
     colours = [each for each in cases.protocols if each in protocols]
     order = [*colours, *(each for each in protocols if each not in colours)]
-    return [
-        Figure(
-            name, title, summary, reading, lambda space: _draw(cases, drawn, order, space), _table(given, order, title)
-        )
-    ]
+    table = _table(maps[: len(drawn)], order, title)
+    return Figure(name, title, summary, reading, lambda space: _draw(cases, drawn, order, space), table)
 
 
 def _draw(cases: Cases, maps: Sequence[Map], order: Sequence[str], space: Space) -> Chart:
@@ -93,9 +113,9 @@ def _panel(cases: Cases, each: Map, order: Sequence[str], space: Space, panels: 
         scale=alt.Scale(
             domain=list(order), range=[theme.WASHES[number % len(theme.WASHES)] for number in range(len(order))]
         ),
-        legend=alt.Legend(title="Fastest", symbolType="square", symbolSize=200),
+        legend=alt.Legend(title="Fastest", symbolType="square", symbolSize=200) if each.rivals > 1 else None,
     )
-    layers = [
+    layers: list[alt.Chart] = [
         marks_of(areas(each))
         .mark_rect(opacity=1, strokeWidth=0, aria=False)
         .encode(x=x, y=y, x2=alt.X2("x2:Q"), y2=alt.Y2("y2:Q"), fill=fill)
@@ -134,9 +154,9 @@ def _panel(cases: Cases, each: Map, order: Sequence[str], space: Space, panels: 
 
 
 def _measured(cases: Cases, rtts: tuple[float, float], bandwidths: tuple[float, float]) -> list[dict[str, Any]]:
-    """The study's networks that lie on the map and have a short name."""
+    """The networks, measured or predicted, that lie on the map and have a short name."""
     found: dict[str, dict[str, Any]] = {}
-    for case in cases.all:
+    for case in cases.ordered([*cases.all, *cases.predictions]):
         line = line_of(case)
         if line is None or len(case.network) > 12:
             continue
@@ -187,20 +207,9 @@ def _table(maps: Sequence[Map], order: Sequence[str], title: str) -> Table:
                 found = each.cells.get((rtt, bandwidth), {})
                 won = each.winner(rtt, bandwidth)
                 values = [milliseconds(found[protocol]) if protocol in found else "" for protocol in order]
-                rows.append(
-                    [
-                        each.model,
-                        delay(rtt),
-                        megabits(bandwidth),
-                        *values,
-                        won or "",
-                        significant(lead_of(found), 2) if won else "",
-                    ]
-                )
-    columns = [
-        *names("Model"),
-        *numbers("Round trip", "Bandwidth", *order),
-        *names("Fastest"),
-        *numbers("Next, times as long"),
-    ]
+                lead = [won or "", significant(lead_of(found), 2) if won else ""] if each.rivals > 1 else []
+                rows.append([each.model, delay(rtt), megabits(bandwidth), *values, *lead])
+    columns = [*names("Model"), *numbers("Round trip", "Bandwidth", *order)]
+    if any(each.rivals > 1 for each in maps):
+        columns += [*names("Fastest"), *numbers("Next, times as long")]
     return Table(f"{title}: predicted time per token", columns, rows, heads=3)

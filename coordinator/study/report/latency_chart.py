@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -192,7 +193,8 @@ def _group_names(
     last: dict[tuple[str, float], Point] = {}
     for point in points:
         last[protocol_of(point.case), axis.other(point.line)] = point
-    ends = sorted(last.items(), key=lambda end: end[1].value)
+    counts = Counter((protocol_of(point.case), axis.other(point.line)) for point in points)
+    ends = sorted((end for end in last.items() if counts[end[0]] > 1), key=lambda end: end[1].value)
     places = spread_out([point.value for _, point in ends], y["scale"], size[1], NAME_HEIGHT)
     rows = [
         {

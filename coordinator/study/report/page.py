@@ -27,7 +27,7 @@ def page(results: Results) -> str:
     made = summary.moment(results.provenance.made)
     body = [
         f"<header><h1>{title}</h1><p>{markup.text(summary.extent(cases))} Made {markup.text(made)}.</p></header>",
-        _contents(shown, absent or missing or unsound),
+        _contents(shown, measured=bool(cases.all), left_out=bool(absent or missing or unsound)),
         '<main id="main" tabindex="-1">',
         _glance(shown, cases),
         *(_section(section) for section in shown),
@@ -35,7 +35,7 @@ def page(results: Results) -> str:
         _left_out(absent, missing, unsound),
         _provenance(results, cases),
         "</main>",
-        "<footer><p>Drawn by <code>tacit study report</code> from results.json, which lies beside this page with all numbers.</p></footer>",
+        _footer(results),
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}, {markup.text(made)}</title>'
@@ -48,17 +48,22 @@ def page(results: Results) -> str:
     )
 
 
+def _footer(results: Results) -> str:
+    words = "Drawn by <code>tacit study report</code> from results.json, which lies beside this page with all numbers."
+    if results.predictions and not results.answers:
+        words = "Drawn by <code>tacit estimate --sweep</code> from shapes and from rates of the machine below; nothing was run."
+    return f"<footer><p>{words}</p></footer>"
+
+
 def _style() -> str:
     return resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
 
 
-def _contents(shown: list[Section], left_out: object) -> str:
+def _contents(shown: list[Section], *, measured: bool, left_out: bool) -> str:
     places = [("glance", "At a glance"), *((section.name + "-section", section.heading) for section in shown)]
-    places += [
-        ("numbers-section", "All times"),
-        *([("left-out", "Not in this report")] if left_out else []),
-        ("made", "Provenance"),
-    ]
+    places += [("numbers-section", "All times")] if measured else []
+    places += [("left-out", "Not in this report")] if left_out else []
+    places.append(("made", "Provenance"))
     links = "".join(f'<li><a href="#{name}">{markup.text(heading)}</a></li>' for name, heading in places)
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
 

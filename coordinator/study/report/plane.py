@@ -22,10 +22,11 @@ class Map:
     rtts: list[float]
     bandwidths: list[float]
     cells: dict[tuple[float, float], dict[str, float]]
+    rivals: int = 2  # protocols that a point must have to count
 
     def winner(self, rtt: float, bandwidth: float) -> str | None:
         found = self.cells.get((rtt, bandwidth), {})
-        return min(found, key=lambda protocol: found[protocol]) if len(found) > 1 else None
+        return min(found, key=lambda protocol: found[protocol]) if len(found) >= self.rivals else None
 
     @property
     def wins(self) -> Counter[str]:
@@ -34,7 +35,7 @@ class Map:
         )
 
 
-def maps_of(cases: Cases) -> list[Map]:
+def maps_of(cases: Cases, rivals: int = 2) -> list[Map]:
     found: dict[str, dict[tuple[float, float], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for each in cases.results.crossings:
         usable = each.rtt_ms > 0 and 0 < each.bandwidth_mbit < math.inf and each.tpot_ms > 0
@@ -46,6 +47,7 @@ def maps_of(cases: Cases) -> list[Map]:
             thinned(sorted({rtt for rtt, _ in cells}), MOST_SIDE),
             thinned(sorted({bandwidth for _, bandwidth in cells}), MOST_SIDE),
             dict(cells),
+            rivals,
         )
         for model, cells in found.items()
     ]
@@ -69,7 +71,7 @@ def refined(each: Map) -> Map:
                 )
                 for protocol in sorted(shared)
             }
-    fine = Map(each.model, [rtt for rtt, *_ in rtts], [rate for rate, *_ in bandwidths], cells)
+    fine = Map(each.model, [rtt for rtt, *_ in rtts], [rate for rate, *_ in bandwidths], cells, each.rivals)
     return fine if fine.wins else each
 
 
@@ -125,7 +127,7 @@ def _join(rows: list[dict[str, object]]) -> None:
 
 def best(each: Map, rtt: float, bandwidth: float) -> float:
     found = each.cells.get((rtt, bandwidth), {})
-    return min(found.values()) if len(found) > 1 else math.nan
+    return min(found.values()) if len(found) >= each.rivals else math.nan
 
 
 def contour(each: Map, level: float) -> list[list[tuple[float, float]]]:
