@@ -33,7 +33,9 @@ def test_every_line_is_predicted(swept):
         assert each.tpot_ms >= each.rounds * 1e3 * Profile.parse(network).one_way
     for bandwidth in MAP_BANDWIDTHS:
         times = [each.tpot_ms for each in points if each.bandwidth_mbit == bandwidth / 1e6]
-        assert times == pytest.approx(sorted(times))
+        assert times == pytest.approx(
+            sorted(times), rel=0.01
+        )  # where the dealer is what is waited for, delay is nothing
 
 
 def test_the_page_has_the_plots_of_a_study(swept):
