@@ -95,7 +95,7 @@ class Study:
     def run(self) -> Results:
         """Measure what is not there yet. Raises KeyboardInterrupt when interrupted, with all that was measured kept."""
         began = time.monotonic()
-        self._watcher.begins(self._plan.answers, len(self._done))
+        self._watcher.begins(self._plan.answers, self._plan.answers - len(self._todo()))
         self._keep()
         try:
             for model in self._plan.models:

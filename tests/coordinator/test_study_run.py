@@ -293,6 +293,16 @@ def test_going_on_with_other_cases_keeps_what_was_predicted_before(bench, tmp_pa
     assert [one.protocol for one in found.crossings] == ["pair", "crypten"]
 
 
+def test_what_is_left_is_counted_for_the_plan_at_hand(bench, tmp_path):
+    bench()
+    Study(plan(), tmp_path).run()
+    told = []
+    watcher = Watcher()
+    watcher.begins = lambda answers, there: told.append((answers, there))
+    Study(plan(networks=("lan", "metro")), tmp_path, resume=True, watcher=watcher).run()
+    assert told == [(4, 2)]
+
+
 def test_without_privileges_a_check_is_left_out_and_said(bench, tmp_path, monkeypatch):
     bench()
     said = []
