@@ -149,9 +149,11 @@ class Ledger:
     """Who may still send how much: flow control by credit, in units of bytes.
 
     The sender waits while `window` or more of what it sent has not been consumed; the receiver reports its total each
-    time half a window was consumed. So at most a window and one frame lie unread, and both sides never wait for each
-    other: once everything is consumed less than half a window is unreported. ZeroMQ's own high-water marks cannot do
-    this: a receiver that stops reading the socket also stops seeing heartbeats, and loses the connection.
+    time a sixteenth of a window was consumed. So at most a window and one frame lie unread, both sides never wait for each
+    other (once everything is consumed less than a window is unreported), and a slow line shows that it moves.
+
+    ZeroMQ's own high-water marks cannot do this: a receiver that stops reading the socket also stops seeing heartbeats,
+    and loses the connection.
     """
 
     OVERHEAD = 16 << 10  # what a frame weighs besides its body, so that the number of small frames is bounded too
@@ -178,7 +180,7 @@ class Ledger:
     def consume(self, length: int) -> int | None:
         """Note a consumed frame; the total to report now, if it is time to."""
         self._consumed += length + self.OVERHEAD
-        if 2 * (self._consumed - self._reported) < self._window:
+        if 16 * (self._consumed - self._reported) < self._window:
             return None
         self._reported = self._consumed
         return self._consumed

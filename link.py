@@ -107,6 +107,10 @@ class Link(ABC):
     def _gone(self) -> str | None:
         """Why the other side cannot be reached any more, None while it can."""
 
+    def _reachable(self) -> bool:
+        """Whether it makes sense to send the other side what it does not wait for, such as credit."""
+        return self._gone() is None
+
     @abstractmethod
     def _close(self) -> None:
         """Let go of the transport; what was sent may still travel."""
@@ -223,6 +227,8 @@ class Link(ABC):
                 found = self._fetch(None, None, deadline, self._settings.timeout, "did not read what it was sent", True)
                 if found is not None:
                     self._stash.append(found)
+                else:  # credit, if not for enough yet: it reads on
+                    deadline = time.monotonic() + self._settings.timeout
         finally:
             now = time.monotonic_ns()
             self.stats.stalled_seconds += 1e-9 * (now - started)
@@ -257,7 +263,7 @@ class Link(ABC):
                     self._fail(PeerError(self.remote, "sent nothing"))
                 message = found
             total = self._ledger.consume(message.body.nbytes)
-            if total is not None:
+            if total is not None and self._reachable():
                 self._write(frames.CREDIT, memoryview(b""), {"total": total})
             return message
 

@@ -25,6 +25,7 @@ from .shaping import WRAPPING, ShapedLine
 
 STAMP = struct.Struct("<Q")
 COARSE = 150e-6  # seconds before its time at which a sleep should end: it ends late by up to this
+BACKLOG = 3.0  # seconds of what a sender left behind that are still waited for once it is gone: libzmq would give up after one
 AHEAD_NS = 1_000_000  # a stamp further in the future is none of this machine's clock
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -110,10 +111,16 @@ class Shaped(Link):
             self._broken = time.monotonic()
         while self._pull(False):
             pass
-        known = self._broken + self._shape.one_way
-        if self._held:
-            known = max(known, self._held[-1][0])
-        return reason if time.monotonic() >= known else None
+        now, known = time.monotonic(), self._broken + self._shape.one_way
+        last = self._held[-1][0] if self._held else known
+        if now < min(max(known, last), known + BACKLOG):
+            return None
+        if last > now:  # the rest, the sender's last words at its end, is not waited for
+            self._held = deque((0.0, part, more) for _, part, more in self._held)
+        return reason
+
+    def _reachable(self) -> bool:
+        return self._gone() is None and self._broken is None
 
     def unread(self) -> int | None:
         found = super().unread()

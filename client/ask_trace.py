@@ -31,19 +31,20 @@ def traced(file: Path | None, roster: Path | None, say: Callable[[str], None]) -
     file = file.expanduser().absolute()
     peers = _checked(file, roster)
     try:
-        with tempfile.TemporaryDirectory(prefix="tacit-trace-") as made:
-            folder = Path(made)
-            try:
-                yield folder
-            except BaseException:
-                try:
-                    _save(file, folder, peers, say)
-                except ConfigError as error:  # the answer's own error comes first
-                    say(str(error))
-                raise
-            _save(file, folder, peers, say)
+        kept = tempfile.TemporaryDirectory(prefix="tacit-trace-", ignore_cleanup_errors=True)
     except OSError as error:
         raise ConfigError(f"{tempfile.gettempdir()}: a trace cannot be kept there: {error.strerror}") from None
+    with kept as made:
+        folder = Path(made)
+        try:
+            yield folder
+        except BaseException:
+            try:
+                _save(file, folder, peers, say)
+            except ConfigError as error:  # the answer's own error comes first
+                say(str(error))
+            raise
+        _save(file, folder, peers, say)
 
 
 def _checked(file: Path, roster: Path | None) -> Path | None:

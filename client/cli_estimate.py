@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,6 +43,13 @@ def estimate(
     cores: Annotated[
         int | None, typer.Option(min=1, help="Of each machine, all as quick as this one's. Default: as many as here.")
     ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Draw a page too: time over round trips and bandwidths, by gate and by layer, rounds and bytes.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="What the kernels run on; only cpu so far.")] = "cpu",
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -61,4 +69,5 @@ def estimate(
         machines=machines,
         cores=cores,
         as_json=json_,
+        sweep=sweep,
     )

@@ -8,7 +8,7 @@ import typer
 
 from .cli_options import Meant
 
-PROFILES = "lan, metro, wan, sigma-wan, global or rtt=40ms,bandwidth=100mbit,jitter=2ms,loss=0.1%"
+PROFILES = "lan, metro, wan, sigma-wan, global, or like rtt=40ms,bandwidth=1gbit (and jitter=2ms, loss=1%)"
 
 network_app = typer.Typer(
     no_args_is_help=True, help="See and change what the links of a cluster started with --network are made to be like."

@@ -20,6 +20,8 @@ _NETWORK = (
 _QUICK = "Begin no repetition that would take the measuring beyond two minutes."
 _RESUME = "Go on with the study that --out holds, with the same options."
 _CLUSTER = "Measure a cluster that runs already, with the network that it has; named as elsewhere."
+_PREDICT = "Say beside every case what was to be expected; measures this machine's kernels once, in half a minute."
+_CHECK = "Compare single transfers over shaped links with the kernel's network stack, where that is allowed."
 _FORWARD = "Measure pair over the kernel's network stack too, as the profile says; needs privileges."
 
 
@@ -41,6 +43,8 @@ def study(
     out: Annotated[Path | None, typer.Option(help="Folder for the results; default: a new one here.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help=_RESUME)] = False,
     cluster: Annotated[str | None, typer.Option(help=_CLUSTER)] = None,
+    predict: Annotated[bool, typer.Option("--predict/--no-predict", help=_PREDICT)] = True,
+    check: Annotated[bool, typer.Option("--check/--no-check", help=_CHECK)] = True,
     forward: Annotated[bool, typer.Option("--forward", help=_FORWARD)] = False,
 ) -> None:
     """Measure what an answer takes; write results.json, results.csv and report.html."""
@@ -64,6 +68,8 @@ def study(
         resume=resume,
         cluster=cluster,
         forwarded=forward,
+        predict=predict,
+        check=check,
     )
 
 

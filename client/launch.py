@@ -139,8 +139,10 @@ class Cluster:
 
     @property
     def network(self) -> Network | None:
-        """What its links are made to be like."""
-        return self._network
+        """What its links are made to be like, now; None: as they are."""
+        if self._network is None or self._folder is None:
+            return self._network
+        return Network.load(self._folder.path / FILE)
 
     def set_network(self, network: Network | Profile | str | Sequence[str]) -> None:
         """Make the links like other lines, those of running sessions too, within 0.1 s; what is on its way arrives as before.
@@ -152,7 +154,6 @@ class Cluster:
         if self._network is None or self._folder is None:
             raise UsageError("the links of this cluster are not shaped: start it with Cluster(network=…)")
         found.save(self._folder.path / FILE)
-        self._network = found
 
     @property
     def _names(self) -> list[str]:

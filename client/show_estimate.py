@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from ..errors import UsageError
 from ..network import Network
 from .commands import size
 from .extras import need_peer_extra
@@ -81,10 +84,13 @@ def run_estimate(
     machines: int,
     cores: int | None,
     as_json: bool,
+    sweep: Path | None = None,
 ) -> None:
-    """Predict, and print it."""
+    """Predict, print it, and draw the page if asked for."""
     lines = Network.parse(network)
     need_peer_extra("estimating a model")
+    if sweep is not None:
+        _check_page(sweep)
     from ..coordinator.study.estimate import Placement, estimate, read_subject
     from ..coordinator.study.estimate.predict import check_lengths, check_protocol
 
@@ -98,6 +104,23 @@ def run_estimate(
         print(json.dumps(as_dict(found, rates, where)))
     else:
         _show(found, rates, where)
+    if sweep is not None:
+        from ..coordinator.study.estimate.sweep import sweep as sweep_lines
+        from ..coordinator.study.report import write_page
+
+        with _err.status("predicting over round trips and bandwidths"):
+            swept = sweep_lines(subject, protocol, prompt, new, rates=rates, where=where)
+            write_page(swept, sweep)
+        _err.print(f"drawn: {escape(str(sweep))}")
+
+
+def _check_page(path: Path) -> None:
+    """Before anything is predicted. Raises UsageError, and ConfigError if what draws is missing."""
+    from ..coordinator.study.report import need_packages
+
+    if path.suffix not in (".html", ".htm"):
+        raise UsageError(f"--sweep {path}: a page is written as .html")
+    need_packages()
 
 
 def as_dict(found: Estimate, rates: Rates, where: Any) -> dict[str, Any]:

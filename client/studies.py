@@ -35,6 +35,8 @@ def study(
     quick: bool = False,
     cluster: str | None = None,
     forwarded: bool = False,
+    predict: bool = True,
+    check: bool = True,
     resume: bool = False,
     watcher: Watcher | None = None,
 ) -> Results:
@@ -46,7 +48,9 @@ def study(
     story model. `prompts`, `new`: lengths in tokens. `repetitions` of every answer, after `warmup` answers of a protocol and
     length that are thrown away. `quick`: begin no second repetition that would take the measuring beyond two minutes.
     `cluster`: measure one that runs already, with the network that it has. `forwarded`: measure "pair" over the kernel's
-    stack too (needs privileges). `resume`: go on with what `out` holds. `watcher` is told how it goes on.
+    stack too (needs privileges). `predict`: every case is predicted too, which first measures this machine's kernels, once, in
+    half a minute. `check`: where that is allowed, single transfers over shaped links are compared with the
+    kernel's stack. `resume`: go on with what `out` holds. `watcher` is told how it goes on.
 
     The whole matrix is checked before anything starts. Raises UsageError, ModelError or ConfigError for what cannot be
     measured, NetworkError for a cluster that cannot be reached; an answer that fails is listed in `missing`. Whatever is
@@ -85,9 +89,11 @@ def study(
     within = QUICK_SECONDS if quick else None
     running = Study(plan, folder, there=cluster, resume=resume, within=within, watcher=watcher)
     results = running.run()
-    running.predict()
+    if predict:
+        running.predict()
     running.trace()
-    running.check_lines(1 if quick else 3)
+    if check:
+        running.check_lines(1 if quick else 3)
     try:
         finish(results, folder)
     except ConfigError as error:  # of hours of measuring nothing is to be lost

@@ -26,20 +26,18 @@ def events(traces: Sequence[SessionTrace], steps: Collection[int] | None = None)
     origin = min((trace.origin for trace in traces if trace.parties), default=0)
     found: list[Event] = []
     for index, trace in enumerate(traces):
-        flights = trace.flights()
-        to = {(one.sender, one.receiver, one.sent.number): number for number, one in enumerate(flights)}
         for role in sorted(trace.parties, key=lambda role: -1 if role == CLIENT else role):
             party = trace.parties[role]
             pid = 10 * index + role + 1
             found += _names(party, pid, len(found), len(traces) > 1)
-            found += [
+            slices = [
                 _slice(one, pid, origin) for one in party.timeline() if _wanted(one, steps) and one.name != "sending"
             ]
-            found += [_message(one, role, pid, origin) for one in party.messages if _wanted(one, steps)]
-        for one in flights:
+            slices += [_message(one, pid, origin) for one in party.messages if _wanted(one, steps)]
+            found += sorted(slices, key=lambda event: (event["ts"], -event["dur"]))  # outer before inner
+        for number, one in enumerate(trace.flights()):
             if _wanted(one.sent, steps) and _wanted(one.read, steps):
-                name = f"{index}.{to[one.sender, one.receiver, one.sent.number]}"
-                found += _arrow(one, name, 10 * index, origin)
+                found += _arrow(one, f"{index}.{number}", 10 * index, origin)
     return found
 
 
@@ -73,7 +71,7 @@ def _slice(one: Span, pid: int, origin: int) -> Event:
     return _complete(name, "site" if one.name == "site" else one.phase, one.start, one.end, pid, origin, args)
 
 
-def _message(one: Message, role: int, pid: int, origin: int) -> Event:
+def _message(one: Message, pid: int, origin: int) -> Event:
     args: Event = {"phase": "serialising" if one.sent else "waiting", "bytes": one.bytes, "frame": one.kind}
     args["to" if one.sent else "from"] = _role(one.remote)
     if one.step != NOWHERE:

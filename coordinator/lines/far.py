@@ -16,6 +16,7 @@ import time
 import numpy as np
 
 from ...ends import Ends, LinkSettings
+from ...errors import NetworkError
 from ...link import Circle, Link
 from ...network import Profile
 from ...shaping import ShapedLine
@@ -52,9 +53,13 @@ def main() -> None:
         circle, ends = Circle(), ENDS.mirrored("near")
         shape = shaped(asked["profile"])
         link = ZmqLink.dial(context, asked["endpoint"], asked["key"], keys, ends, circle, SETTINGS, line=shape)
-        link.open()
-        serve(link)
-        circle.close()
+        try:
+            link.open()
+            serve(link)
+        except NetworkError:  # the other end finds the same, and says so
+            return
+        finally:
+            circle.close()
     context.term()
 
 

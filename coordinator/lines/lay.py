@@ -32,7 +32,7 @@ from .namespaces import Switch, fresh_prefix, inside, ip, remove, sweep
 from .shape import check_held
 
 PLAIN_SUBNET, LINE_SUBNET = "10.77.0", "10.78.0"
-FASTEST = 500e6  # bit/s that the forwarder carries in time on one core, beside those who use it; see docs/study.md
+FASTEST = 1e9  # bit/s, of all lines together, that the forwarder carries in time if it has a core; see docs/study.md
 CONGESTION = (
     "cubic"  # what Linux uses unless told otherwise; by route, as a namespace may choose only what its host does
 )

@@ -40,7 +40,10 @@ def why_not(tools: Sequence[str] = ("ip",)) -> str | None:
     name = fresh_prefix()
     try:
         ip("netns", "add", name)
-        ip("netns", "del", name)
+        try:
+            ip("-n", name, "link", "set", "lo", "up")
+        finally:
+            ip("netns", "del", name)
     except ConfigError as error:
         return f"network namespaces cannot be made here: {error}; they take root on Linux"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from .far import ENDS, SETTINGS, shaped
 
 _DOMAIN = "lines"
 _SMALL_TIMES, _WARM_TIMES = 15, 2
-_END_SECONDS = 5.0
+_READY_SECONDS, _END_SECONDS = 60.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,10 @@ class Near:
         )
         try:
             assert self._process.stdout is not None
-            said = self._process.stdout.readline()
+            ready, _, _ = select.select([self._process.stdout], [], [], _READY_SECONDS)
+            said = self._process.stdout.readline() if ready else ""
             if not said:
-                raise NetworkError("the other end of the lines did not start; what it said is above")
+                raise NetworkError(f"the other end of the lines did not start within {_READY_SECONDS:.0f} s")
             self._doorkeeper.admit(_DOMAIN, json.loads(said)["key"])
         except BaseException:
             self.close()

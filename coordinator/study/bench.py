@@ -58,6 +58,7 @@ class PlainBench:
 
     def answer(self, case: Case, repetition: int) -> Answer:
         prompt = prompt_ids(self._model.tokenizer.encode, self._model.facts.vocab, case.prompt_tokens)
+        self._model.generate(prompt, max_new_tokens=1).complete()  # else the cold caches of this process were measured
         generation = self._model.generate(prompt, max_new_tokens=case.new_tokens, ignore_eos=True)
         return measure(generation, case, repetition)
 

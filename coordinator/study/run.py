@@ -95,7 +95,7 @@ class Study:
     def run(self) -> Results:
         """Measure what is not there yet. Raises KeyboardInterrupt when interrupted, with all that was measured kept."""
         began = time.monotonic()
-        self._watcher.begins(self._plan.answers, len(self._done))
+        self._watcher.begins(self._plan.answers, self._plan.answers - len(self._todo()))
         self._keep()
         try:
             for model in self._plan.models:
@@ -123,7 +123,13 @@ class Study:
                 for case in self._plan.cases(model)
                 if case.protocol != "plain" and not case.forwarded and case in measured - recorded
             ]
-            found = trace_cases(model, self._plan, cases, lambda case: self._watcher.say(f"recording {case.key}"))
+            found = trace_cases(
+                model,
+                self._plan,
+                cases,
+                lambda case: self._watcher.say(f"recording {case.key}"),
+                tokens=3 if self._within is None else 2,
+            )
             self.results.sites += found.sites
             self.results.transfers += found.transfers
             for case, reason in found.missing.items():
@@ -132,7 +138,7 @@ class Study:
             found.save(self._folder)
 
     def predict(self) -> None:
-        """What the model of costs says of every case that was measured; all anew, since rates may have been measured anew.
+        """What the model of costs says of every case of the plan that was measured; anew, since rates may have changed.
 
         Where that fails, the watcher hears why.
         """
@@ -147,7 +153,14 @@ class Study:
         except TacitError as error:
             self._watcher.warn(f"nothing is predicted: {error}")
             return
-        self.results.predictions, self.results.crossings = found
+        predictions, crossings = found
+        maps = {(one.protocol, one.model) for one in crossings}
+        kept = [one for one in self.results.predictions if one.case not in set(cases)]
+        self.results.predictions = [*kept, *predictions]
+        self.results.crossings = [
+            *(one for one in self.results.crossings if (one.protocol, one.model) not in maps),
+            *crossings,
+        ]
         self._keep()
 
     def check_lines(self, repeat: int = 3) -> None:
@@ -263,14 +276,14 @@ class Study:
 
 
 class _Benches:
-    """Of one model: made when first needed."""
+    """Of one model: made when first needed. All protocols with peers share a cluster."""
 
     def __init__(self, model: ModelFact, plan: Plan, there: str | None, say: Callable[[str], None]) -> None:
         self._model, self._networks, self._there, self._say = model, plan.networks, there, say
-        self._made: dict[tuple[str, bool], Bench] = {}
+        self._made: dict[str, Bench] = {}
 
     def of(self, case: Case) -> Bench:
-        kind = (case.protocol, case.forwarded)
+        kind = "plain" if case.protocol == "plain" else "forwarded" if case.forwarded else "shaped"
         found = self._made.get(kind)
         if found is None:
             found = self._made[kind] = self._make(case)

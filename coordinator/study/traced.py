@@ -1,6 +1,6 @@
 """Where the time of a step goes, and what is sent when: a few answers on a cluster of their own whose parties all record.
 
-They are apart from the measured ones, because recording takes a little time itself. An answer of TOKENS tokens is enough: its
+They are apart from the measured ones, because recording takes a little time itself. An answer of two or three tokens is enough: its
 first step is the prompt, and each later one a token.
 """
 
@@ -22,7 +22,6 @@ from .records import Case, Site, Transfer
 from .trace_files import sites, transfers
 
 FILE = "trace.json"
-TOKENS = 3
 STEPS = (1, 2)  # whose messages are kept
 _PATIENCE = 2.0  # seconds for the parties to write their last lines
 
@@ -43,9 +42,14 @@ class Traced:
 
 
 def trace_cases(
-    model: ModelFact, plan: Plan, cases: Sequence[Case], say: Callable[[Case], None] = lambda case: None
+    model: ModelFact,
+    plan: Plan,
+    cases: Sequence[Case],
+    say: Callable[[Case], None] = lambda case: None,
+    tokens: int = 3,
 ) -> Traced:
-    """An answer of each of these cases of one model, none of which may be `plain`. A case that fails is in `missing`.
+    """An answer of at most `tokens` tokens of each of these cases of one model, none of which may be `plain`. A case
+    that fails is in `missing`.
 
     The token for a viewer is of the case whose line has the median delay.
     """
@@ -59,11 +63,11 @@ def trace_cases(
         try:
             quickest = min(cases, key=plan.delay)
             with suppress(TacitError):  # if it cannot answer, the first case says so
-                _answer(bench, plan, quickest, folder)  # warms up
+                _answer(bench, plan, quickest, folder, tokens)  # warms up
             for case in cases:
                 say(case)
                 try:
-                    trace = _answer(bench, plan, case, folder)
+                    trace = _answer(bench, plan, case, folder, tokens)
                 except TacitError as error:
                     found.missing[case] = str(error)
                     continue
@@ -76,9 +80,9 @@ def trace_cases(
     return found
 
 
-def _answer(bench: ShapedBench, plan: Plan, case: Case, folder: Path) -> SessionTrace:
+def _answer(bench: ShapedBench, plan: Plan, case: Case, folder: Path, tokens: int) -> SessionTrace:
     bench.set_network(plan.networks[case.network])
-    bench.answer(replace(case, new_tokens=min(case.new_tokens, TOKENS)), 0)
+    bench.answer(replace(case, new_tokens=min(case.new_tokens, tokens)), 0)
     traces = read_folder(folder, patience=_PATIENCE)
     for path in folder.glob("*.jsonl"):
         path.unlink(missing_ok=True)

@@ -75,7 +75,10 @@ def check_document(found: dict) -> Counter[str]:
             assert end["ts"] in edges[end["pid"], end["tid"]]
     for times in slices.values():
         stack: list[float] = []
-        for start, end in sorted(times, key=lambda one: (one[0], -one[1])):
+        assert times == sorted(
+            times, key=lambda one: (one[0], -one[1])
+        )  # outer before inner, for viewers that keep the order
+        for start, end in times:
             while stack and stack[-1] <= start and stack[-1] < end:
                 stack.pop()
             assert not stack or end <= stack[-1]

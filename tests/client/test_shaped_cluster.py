@@ -126,7 +126,7 @@ def test_network_show_and_set(cluster):
     }.items():
         with pytest.raises(UsageError, match=complaint):
             run(*words)
-    assert Network.load(cluster.roster_path.parent / "network.json") == Network.parse(["lan"])
+    assert cluster.network == Network.parse(["lan"])
 
 
 def test_a_network_that_cannot_be(toy):
@@ -137,6 +137,20 @@ def test_a_network_that_cannot_be(toy):
     with pytest.raises(UsageError, match="no 'peer-3' in this cluster"):
         tacit.Cluster(network="peer-3:peer-1=lan")
     assert tacit.Cluster(network="peer-3:client=lan", peers=4).network is not None
+
+
+def test_up_hands_its_network_on(monkeypatch):
+    given = {}
+
+    def cluster(**settings):
+        given.update(settings)
+        raise UsageError("as far as this test goes")
+
+    monkeypatch.setattr(launch, "Cluster", cluster)
+    CliRunner().invoke(cli.app, ["up", "--network", "wan", "--network", "peer-0:client=lan"])
+    assert given["network"] == ["wan", "peer-0:client=lan"]
+    CliRunner().invoke(cli.app, ["up"])
+    assert given["network"] is None
 
 
 def test_a_cluster_that_was_started_without_one(toy, tmp_path):

@@ -83,6 +83,7 @@ SECONDS = {
     "plain.layer": 0.00017,
     "plain.pair": 9e-10,
     "plain.product": 0,
+    "plain.score": 4.4e-08,
     "plain.weight": 2.8e-10,
     "points.call": 1e-06,
     "points.level": 2.8e-09,

@@ -40,7 +40,7 @@ def results(*answers: Answer, **provenance: Any) -> Results:
     return Results(replace(PROVENANCE, **provenance), 3, 1, list(answers))
 
 
-def plan(networks: tuple[str, ...] = ("lan", "wan"), **changes: Any) -> Plan:
+def plan(networks: Any = ("lan", "wan"), **changes: Any) -> Plan:
     settings: dict[str, Any] = {
         "protocols": ("pair",),
         "networks": parse_networks(networks),

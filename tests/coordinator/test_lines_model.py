@@ -109,11 +109,11 @@ def test_what_netem_is_told(text, words):
 
 
 def test_what_cannot_be_carried_as_it_says_is_refused():
-    for text in ("lan", "metro", f"bandwidth={FASTEST / 1e6 + 1}mbit"):
-        with pytest.raises(UsageError, match=r"faster than a TUN forwarder can carry in time \(500 Mbit/s\)"):
+    for text in ("lan", f"rtt=4ms,bandwidth={FASTEST / 1e6 + 1}mbit"):
+        with pytest.raises(UsageError, match=r"faster than a TUN forwarder can carry in time \(1000 Mbit/s\)"):
             check(Profile.parse(text), FORWARDER)
         check(Profile.parse(text), NETEM)
-    for text in ("wan", "sigma-wan", "global", "rtt=4ms"):
+    for text in ("metro", "wan", "sigma-wan", "global", "rtt=4ms"):
         check(Profile.parse(text), FORWARDER)
     long = Profile.parse("rtt=20s,bandwidth=100mbit")
     assert held_bytes(long) > 300e6

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import made_results
 import pytest
@@ -13,12 +15,16 @@ import pytest
 pytest.importorskip("altair", reason="the [study] extra is not installed")
 pytest.importorskip("vl_convert", reason="the [study] extra is not installed")
 
-import itertools
 
-from tacit.coordinator.study.records import Case, Prediction, Results
+from tacit.coordinator.study.records import Case, Crossing, Prediction, Results
 from tacit.coordinator.study.report import figures, save_plot, words, write_report
 from tacit.coordinator.study.report import theme as colours
 from tacit.coordinator.study.report.cases import TPOT, TTFT, Cases, Spread
+from tacit.coordinator.study.report.parts import Absent
+from tacit.coordinator.study.report.plane import areas, contour, edges, maps_of, refined
+from tacit.coordinator.study.report.scales import spread_out
+from tacit.coordinator.study.report.sections import sections
+from tacit.coordinator.study.report.token import kind_of, merged, token_of
 from tacit.errors import ConfigError, UsageError
 
 LIMIT = 1_000_000
@@ -116,7 +122,7 @@ def test_pictures_and_tables_are_named(page):
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_what_the_summaries_say_is_so(results):
@@ -193,13 +199,23 @@ def test_percentiles_are_linear_between_neighbours():
         ({"crossings": []}, {"crossover"}, "nothing was predicted over"),
     ],
 )
-def test_what_is_missing_is_left_out_and_said(small, tmp_path, change, gone, reason):
+def test_what_is_missing_is_left_out(small, change, gone, reason):
     less = replace(small, **change)
     assert set(figures(less)) == EVERY - gone
-    page = write_report(less, tmp_path).read_text(encoding="utf-8")
-    assert reason in page
-    assert "Not in this report" in page
-    assert not [found for found in Outline(page).all("figure") if found["id"] in gone]
+    absent = [part for section in sections(Cases(less)) for part in section.parts if isinstance(part, Absent)]
+    assert {part.name for part in absent} == gone
+    assert any(reason in part.reason for part in absent)
+
+
+def test_what_is_missing_is_said(small, tmp_path):
+    less = replace(small, sites=[], lines=[], transfers=[], predictions=[], crossings=[])
+    outline = Outline(write_report(less, tmp_path).read_text(encoding="utf-8"))
+    said = "".join(outline.words)
+    assert "Not in this report" in said
+    assert {figure["id"] for figure in outline.all("figure")} == set(figures(less))
+    for section in sections(Cases(less)):
+        for part in section.parts:
+            assert not isinstance(part, Absent) or part.reason in said
 
 
 def test_one_case_alone(tmp_path):
@@ -322,3 +338,145 @@ def test_the_first_three_colours_stay_apart(theme, blindness):
     for number, one in enumerate(labs):
         for other in labs[:number]:
             assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 20
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1.0, 1e300])
+def test_numbers_that_cannot_be_are_left_out_and_said(small, tmp_path, wrong):
+    first, second, *rest = small.answers
+    odd = replace(
+        small,
+        answers=[replace(first, ttft_ms=wrong), replace(second, itl_ms=[1.0, wrong]), *rest],
+        lines=[replace(small.lines[0], shaped_ms=wrong)],
+        predictions=[],
+        sites=[],
+        transfers=[],
+        crossings=[replace(each, tpot_ms=wrong) for each in small.crossings],
+    )
+    said = "".join(Outline(write_report(odd, tmp_path).read_text(encoding="utf-8")).words)
+    assert f"{2 + 1 + len(small.crossings)} records of results.json whose numbers cannot be" in said
+    assert f"{len(rest)} measured answers" in said
+
+
+def test_predictions_alone_make_a_page(small, tmp_path):
+    """What an estimate has: nothing was measured, and nothing claims to have been."""
+    alone = replace(small, answers=[], lines=[], transfers=[])
+    found = figures(alone)
+    assert set(found) >= {"ttft-rtt", "tpot-rtt", "token-by-gate", "layers", "crossover"}
+    assert not {"accuracy", "shares", "planes", "lines"} & set(found)
+    assert found["tpot-rtt"].summary.startswith("Predicted time per token: with pair ")
+    assert "Filled marks" not in found["tpot-rtt"].reading
+    assert found["token-by-gate"].reading.startswith("From the model of costs")
+    said = "".join(Outline(write_report(alone, tmp_path).read_text(encoding="utf-8")).words)
+    assert "Predicted latency" in said
+    assert "nothing was measured" in said
+
+
+def test_lines_varied_one_by_one_are_compared_with_their_like():
+    """From 10 to 1000 Mbit/s at one round trip, not from a near slow line to a far fast one."""
+    networks = [f"rtt={rtt}ms,bandwidth={rate}mbit" for rtt in (1, 20, 200) for rate in (10, 1000)]
+    swept = made_results.results(protocols=("pair",), networks=networks, lengths=((8, 4),), repetitions=1)
+    cases = Cases(swept)
+    medians = {case.network: words.milliseconds(cases.spread(case, TPOT).p50) for case in cases.all}
+    found = figures(swept)
+    slow, fast = medians["rtt=20ms,bandwidth=10mbit"], medians["rtt=20ms,bandwidth=1000mbit"]
+    said = plain(f"with pair (round trip 20 ms) {slow} at 10 Mbit/s and {fast} at 1 Gbit/s")
+    assert said in plain(found["tpot-bandwidth"].summary)
+    assert "Each line has one bandwidth" in found["tpot-rtt"].reading
+
+
+@pytest.mark.parametrize("kind", ["log", "linear"])
+def test_texts_beside_lines_do_not_cover_each_other(kind):
+    scale = pytest.importorskip("altair").Scale(type=kind, domain=[1.0, 1000.0])
+    places = spread_out([2.0, 2.1, 2.2, 900.0, 901.0, 999.0], scale, 200, 13)
+
+    def pixel(value):
+        return 200 * (math.log(value) / math.log(1000) if kind == "log" else (value - 1) / 999)
+
+    pixels = [pixel(place) for place in places]
+    assert all(after - before >= 13 - 1e-6 for before, after in pairwise(pixels))
+    assert pixels[0] >= -1e-6
+    assert pixels[-1] <= 200 + 1e-6
+
+
+def _crossing(protocol: str, rtt: float, bandwidth: float, tpot: float) -> Crossing:
+    return Crossing(protocol, "stories", rtt, bandwidth, tpot)
+
+
+def test_the_map_is_interpolated_where_it_is_coarse(results):
+    """One protocol pays for rounds, the other for bytes: the border is where 10 rtt equals 1000 / bandwidth."""
+    sides = (1.0, 10.0, 100.0)
+    crossings = [
+        _crossing(protocol, rtt, bandwidth, tpot)
+        for rtt in sides
+        for bandwidth in sides
+        for protocol, tpot in (("pair", 10 * rtt), ("crypten", 1000 / bandwidth))
+    ]
+    (found,) = maps_of(Cases(replace(results, crossings=crossings)))
+    fine = refined(found)
+    assert len(fine.rtts) >= 25
+    for (rtt, bandwidth), times in fine.cells.items():
+        assert times["pair"] == pytest.approx(10 * rtt)
+        assert times["crypten"] == pytest.approx(1000 / bandwidth)
+    assert fine.winner(fine.rtts[3], fine.bandwidths[3]) == "pair"
+    assert fine.winner(fine.rtts[-3], fine.bandwidths[-3]) == "crypten"
+    for line in contour(fine, 50.0):
+        for rtt, bandwidth in line:
+            assert min(10 * rtt, 1000 / bandwidth) == pytest.approx(50.0, rel=0.1)
+    covered = sum(
+        math.log(float(str(area["x2"])) / float(str(area["x"])))
+        * math.log(float(str(area["y2"])) / float(str(area["y"])))
+        for area in areas(fine)
+    )
+    lefts, bottoms = edges(fine.rtts), edges(fine.bandwidths)
+    assert covered == pytest.approx(math.log(lefts[-1] / lefts[0]) * math.log(bottoms[-1] / bottoms[0]))
+
+
+def test_a_contour_is_one_line_across_the_map(results):
+    (found,) = maps_of(
+        Cases(replace(results, crossings=[each for each in results.crossings if each.bandwidth_mbit > 100]))
+    )
+    (line,) = contour(found, 300.0)
+    assert len(line) > 10
+    assert len(set(line)) == len(line)
+
+
+def test_a_token_begins_with_what_the_client_sends(results):
+    cases = Cases(results)
+    (first, *_) = [case for case in cases.all if case.protocol == "pair"]
+    token = token_of(first, results.transfers)
+    assert token is not None
+    assert token.step == 2
+    assert min(each.sent_ms for each in token.messages if kind_of(each) != "from the dealer") == 0
+    assert max(each.read_ms for each in token.messages if kind_of(each) != "from the dealer") == pytest.approx(
+        token.end_ms
+    )
+    assert sum(kind_of(each) == "online" for each in token.messages) == 2 * 59
+    own = [each for each in results.transfers if each.case == first and each.step == 2]
+    assert len(token.messages) + token.ahead == len(own)
+    assert token.bytes + token.ahead_bytes == sum(each.bytes for each in own)
+    many = replace(token, messages=[each for each in token.messages for _ in range(20)])
+    assert len(merged(many)) < 300
+    assert sum(each.bytes for each in merged(many)) == sum(each.bytes for each in many.messages)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "0 ms"),
+        (0.0512, "51.2 µs"),
+        (0.9999, "1.00 ms"),
+        (36.0, "36.0 ms"),
+        (999.7, "1.00 s"),
+        (59999.9, "60.0 s"),
+        (150e3, "2.5 min"),
+    ],
+)
+def test_times_are_written_as_people_read_them(value, said):
+    assert plain(words.milliseconds(value)) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "0 B"), (999, "999 B"), (62_000, "62.0 kB"), (2_204_000, "2.20 MB"), (3e12, "3.00 TB")]
+)
+def test_sizes_are_written_as_people_read_them(value, said):
+    assert plain(words.size(value)) == said

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from studies import PROVENANCE, ToyBench, answer, plan
-from tacit.coordinator.study import run
+from tacit.coordinator.study import forwarded, predicted, run
 from tacit.coordinator.study.plan import ModelFact, parse_lengths, parse_networks, read_models
-from tacit.coordinator.study.records import Results
-from tacit.coordinator.study.run import INTERRUPTED, Study
+from tacit.coordinator.study.records import Crossing, Prediction, Results
+from tacit.coordinator.study.run import INTERRUPTED, Study, Watcher
 from tacit.errors import ConfigError, ModelError, PeerLost, UsageError
 
 
@@ -248,7 +248,12 @@ def test_what_cannot_be_studied_is_said_before_anything_starts(tmp_path, words, 
 def test_a_real_study_in_the_clear_and_its_comparison(tmp_path):
     pytest.importorskip("torch")
     for name in ("one", "two"):
-        done = tacit("study", "--out", str(tmp_path / name), "--protocol", "plain", "--network", "wan", "--repeat", "3")
+        done = tacit(
+            "study",
+            "--out",
+            str(tmp_path / name),
+            *["--protocol", "plain", "--network", "wan", "--repeat", "3", "--no-predict"],
+        )
         assert done.returncode == 0, done.stderr
         assert "plain" in done.stdout
     found = json.loads((tmp_path / "one" / "results.json").read_text())
@@ -261,3 +266,51 @@ def test_a_real_study_in_the_clear_and_its_comparison(tmp_path):
     done = tacit("study", "compare", str(tmp_path / "one"), str(tmp_path / "three"))
     assert done.returncode == 1
     assert "three" in done.stderr
+
+
+def test_what_the_kernel_carries_is_measured_beside_what_is_shaped():
+    cases = plan(protocols=("pair", "plain"), forwarded=True).cases()
+    assert [(one.protocol, one.network, one.forwarded) for one in cases] == [
+        ("pair", "lan", False), ("pair", "lan", True), ("plain", "lan", False),
+        ("pair", "wan", False), ("pair", "wan", True), ("plain", "wan", False),
+    ]  # fmt: skip
+    assert len({one.key for one in cases}) == len(cases)
+
+
+def test_going_on_with_other_cases_keeps_what_was_predicted_before(bench, tmp_path, monkeypatch):
+    def predictions(plan, cases, say):
+        found = [Prediction(one, 1.0, 1.0, 3, 1.0, 0.0, 0.0) for one in cases]
+        return found, [Crossing(protocol, "toy", 1.0, 1.0, 1.0) for protocol in plan.protocols]
+
+    monkeypatch.setattr(predicted, "predict_cases", predictions)
+    bench()
+    for protocol in ("pair", "crypten"):
+        study = Study(plan(protocols=(protocol,)), tmp_path, resume=protocol == "crypten")
+        study.run()
+        study.predict()
+    found = Results.load(tmp_path)
+    assert [one.case for one in found.predictions] == found.cases()
+    assert [one.protocol for one in found.crossings] == ["pair", "crypten"]
+
+
+def test_what_is_left_is_counted_for_the_plan_at_hand(bench, tmp_path):
+    bench()
+    Study(plan(), tmp_path).run()
+    told = []
+    watcher = Watcher()
+    watcher.begins = lambda answers, there: told.append((answers, there))
+    Study(plan(networks=("lan", "metro")), tmp_path, resume=True, watcher=watcher).run()
+    assert told == [(4, 2)]
+
+
+def test_without_privileges_a_check_is_left_out_and_said(bench, tmp_path, monkeypatch):
+    bench()
+    said = []
+    watcher = Watcher()
+    watcher.warn = said.append
+    monkeypatch.setattr(forwarded, "why_not", lambda: "it takes root")
+    study = Study(plan(), tmp_path, watcher=watcher)
+    study.run()
+    study.check_lines()
+    assert not study.results.lines
+    assert "it takes root" in said[0]

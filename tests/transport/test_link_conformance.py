@@ -184,6 +184,9 @@ HELLOS = {
     "short nonce": [VERSION, SESSION, ENDS.transcript(), b"n" * 31],
     "no nonce": [VERSION, SESSION, ENDS.transcript()],
     "text": "hello",
+    "another clock": [VERSION, SESSION, ENDS.transcript(), b"n" * 32, "clock"],
+    "no clock": [VERSION, SESSION, ENDS.transcript(), b"n" * 32, 7],
+    "too much": [VERSION, SESSION, ENDS.transcript(), b"n" * 32, "clock", "clock"],
 }
 
 

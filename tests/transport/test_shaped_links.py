@@ -5,7 +5,6 @@ This machine may be busy: delays are lower bounds that noise only adds to, so th
 
 from __future__ import annotations
 
-import math
 import statistics
 import threading
 import time
@@ -41,16 +40,40 @@ def one_way(sender: Link, receiver: Link, body: np.ndarray | bytes = b"x" * 64) 
     return time.monotonic() - started
 
 
-def settled(sender: Link, receiver: Link, delay: float, off: float = 0.0005) -> float:
-    """The median of nine one-way times, taken again while it is off by more, ten times at most: others work here too."""
-    found = math.inf
-    for _ in range(10):
+def holds(attempt: Callable[[], bool], seconds: float = 12.0) -> bool:
+    """Whether an upper bound on a time holds in any of many attempts: noise only adds. Where this machine is too busy for
+    any, the test is skipped, for it can tell nothing; one that is quiet gets no excuse."""
+    deadline = time.monotonic() + seconds
+    while not attempt():
+        if time.monotonic() > deadline:
+            if busy():
+                pytest.skip("this machine is too busy to tell")
+            return False
+    return True
+
+
+def busy() -> bool:
+    """Whether plain sleeps end late here, or plain work takes longer than its own processor time."""
+    late = []
+    for _ in range(20):
+        started = time.monotonic()
+        time.sleep(0.005)
+        late.append(time.monotonic() - started - 0.005)
+    started, used = time.monotonic(), time.thread_time()
+    while time.thread_time() - used < 0.2:
+        pass
+    return statistics.median(late) > 0.0003 or time.monotonic() - started > 0.23
+
+
+def takes(sender: Link, receiver: Link, delay: float, off: float = 0.0005) -> bool:
+    """Whether 64 bytes take so long one way, to `off` seconds at the median of nine; never less."""
+
+    def attempt() -> bool:
         taken = [one_way(sender, receiver) for _ in range(9)]
         assert min(taken) >= delay
-        found = min(found, statistics.median(taken))
-        if found < delay + off:
-            break
-    return found
+        return statistics.median(taken) < delay + off
+
+    return holds(attempt)
 
 
 def test_40_ms_and_100_mbit(make: Maker) -> None:
@@ -58,28 +81,29 @@ def test_40_ms_and_100_mbit(make: Maker) -> None:
     with make(settings=ROOMY, lines=lines("rtt=40ms,bandwidth=100mbit")) as pair:
         pair.open()
         for sender, receiver in ((pair.alice, pair.bob), (pair.bob, pair.alice)):
-            assert settled(sender, receiver, 0.020) == pytest.approx(0.020, abs=0.0005)
+            assert takes(sender, receiver, 0.020)
         body = np.ones(16_000_000, np.uint8)
-        rates = []
-        while len(rates) < 8 and not any(93 < rate < 100 for rate in rates):
-            rates.append(8e-6 * body.nbytes / one_way(pair.alice, pair.bob, body))
-        assert max(rates) < 96  # no try was quicker than the line
-        assert max(rates) > 93
+
+        def attempt() -> bool:
+            rate = 8e-6 * body.nbytes / one_way(pair.alice, pair.bob, body)
+            assert rate < 95  # never quicker than the line
+            return rate > 93
+
+        assert holds(attempt)
 
 
 @pytest.mark.parametrize("text", ["lan", "metro", "global"])
 def test_other_lines(make: Maker, text: str) -> None:
     with make(lines=lines(text)) as pair:
         pair.open()
-        delay = Profile.parse(text).one_way
-        assert settled(pair.alice, pair.bob, delay) < delay + 0.0005
+        assert takes(pair.alice, pair.bob, Profile.parse(text).one_way)
 
 
 def test_each_direction_has_a_line_of_its_own(make: Maker) -> None:
     with make(lines=lines("rtt=30ms", "rtt=6ms")) as pair:
         pair.open()
-        assert settled(pair.alice, pair.bob, 0.003) == pytest.approx(0.003, abs=0.001)
-        assert settled(pair.bob, pair.alice, 0.015) == pytest.approx(0.015, abs=0.001)
+        assert takes(pair.alice, pair.bob, 0.003)
+        assert takes(pair.bob, pair.alice, 0.015)
 
 
 def test_a_round_of_both_sides_takes_one_delay(make: Maker) -> None:
@@ -92,40 +116,45 @@ def test_a_round_of_both_sides_takes_one_delay(make: Maker) -> None:
 
     with make(lines=lines("rtt=20ms")) as pair:
         pair.open()
-        started = time.monotonic()
-        assert both(lambda: play(pair.alice), lambda: play(pair.bob)) == [None, None]
-        taken = time.monotonic() - started
-        waited = pair.alice.stats.waiting_seconds
-    assert 0.100 <= taken < 0.180  # twice as much if they took turns
-    assert 0.080 < waited <= taken  # the time that messages were held back is waiting
+
+        def attempt() -> bool:
+            started, before = time.monotonic(), pair.alice.stats.waiting_seconds
+            assert both(lambda: play(pair.alice), lambda: play(pair.bob)) == [None, None]
+            taken, waited = time.monotonic() - started, pair.alice.stats.waiting_seconds - before
+            assert taken >= 0.100
+            return taken < 0.150 and 0.080 < waited <= taken  # twice as much if they took turns; held back is waiting
+
+        assert holds(attempt)
 
 
 def test_what_the_receiver_does_meanwhile_is_not_added(make: Maker) -> None:
     with make(lines=lines("rtt=100ms")) as pair:
         pair.open()
-        pair.alice.send("m")
-        time.sleep(0.04)
-        started = time.monotonic()
-        pair.bob.receive("m")
-        assert 0.005 < time.monotonic() - started < 0.03
-        pair.alice.send("m")
-        time.sleep(0.06)
-        started = time.monotonic()
-        pair.bob.receive("m")
-        assert time.monotonic() - started < 0.005
-        assert pair.bob.stats.waiting_seconds < 0.04
+
+        def waits_after(pause: float) -> float:
+            before = pair.bob.stats.waiting_seconds
+            pair.alice.send("m")
+            time.sleep(pause)
+            pair.bob.receive("m")
+            return pair.bob.stats.waiting_seconds - before
+
+        assert holds(lambda: 0.005 < waits_after(0.04) < 0.011)
+        assert holds(lambda: waits_after(0.06) < 0.002)
 
 
-def test_jitter_and_loss_are_seen_on_a_link(make: Maker) -> None:
-    with make(lines=lines("rtt=20ms,jitter=4ms,loss=20%")) as pair:
+def test_jitter_and_loss_are_those_of_the_model(make: Maker) -> None:
+    """Message by message: each takes what the model of the same seed says, its retransmissions included."""
+    text, count = "rtt=20ms,jitter=4ms,loss=20%", 60
+    model = lines(text)[1]
+    assert model is not None
+    expected = np.array([model.begin(100.0 * k, 1) - 100.0 * k for k in range(count)])
+    assert (np.sum(expected < 0.016) > 30, np.sum(expected > 0.024) > 4) == (True, True)
+    with make(lines=lines(text)) as pair:
         pair.open()
-        taken = np.array([one_way(pair.alice, pair.bob) for _ in range(80)])
-    quick = taken[taken < 0.020]  # those that were not lost: 80 % of them, from 6 to 14 ms
-    assert abs(len(quick) / 80 - 0.8) < 5 * math.sqrt(0.8 * 0.2 / 80)
-    assert np.median(quick) == pytest.approx(0.010, abs=5 * 0.008 / (2 * math.sqrt(64)) + 0.001)
-    assert 0.006 <= quick.min() < 0.008
-    assert quick.max() > 0.012
-    assert taken[taken >= 0.020].min() >= 0.026
+        taken = np.array([one_way(pair.alice, pair.bob, b"x" * 8) for _ in range(count)])
+    assert np.all(taken >= expected - 1e-6)
+    assert np.corrcoef(taken, expected)[0, 1] > 0.7  # noise adds to it
+    assert np.min(taken - expected) < 0.0005
 
 
 # Flow control and failures -----------------------------------------------------------------------------------------------
@@ -169,6 +198,35 @@ def test_what_was_sent_before_a_goodbye_comes_when_it_is_due(make: Maker) -> Non
             assert time.monotonic() - started >= 0.150
         with pytest.raises(PeerLost, match="left the session"):
             pair.alice.receive("m")
+
+
+def test_a_slow_line_is_no_reader_that_stopped(make: Maker) -> None:
+    """What waits takes longer than the time limit, but it goes on."""
+    settings = LinkSettings(timeout=0.4, window=1 << 18)
+    with make(settings=settings, lines=lines("bandwidth=2mbit")) as pair:
+        pair.open()
+        results = both(
+            lambda: [pair.alice.send("bulk", b"x" * (1 << 15)) for _ in range(12)],
+            lambda: [pair.bob.receive("bulk").kind for _ in range(12)],
+        )
+        assert results == [[None] * 12, ["bulk"] * 12]
+        assert pair.alice.stats.stalled_seconds > 0.5
+
+
+def test_bad_news_does_not_wait_for_all_that_was_sent_before(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sender that is gone left behind is let go after a while; its reason is still heard."""
+    monkeypatch.setattr(shaped, "BACKLOG", 0.8)
+    with make(settings=ROOMY, lines=lines("bandwidth=8mbit")) as pair:
+        pair.open()
+        for _ in range(3):
+            pair.alice.send("bulk", b"x" * (1 << 20))
+        pair.alice.send("bulk", b"x" * (4 << 20))
+        started = time.monotonic()
+        pair.alice.abort(PeerError("Carol", "broke a rule"))
+        pair.alice.close()
+        with pytest.raises(PeerError, match="Carol: broke a rule"):
+            [pair.bob.receive("bulk") for _ in range(5)]
+        assert 0.8 <= time.monotonic() - started < 3.5  # not the 7 s of its 7 MB
 
 
 def vanish(link: Link) -> None:
@@ -318,19 +376,18 @@ def test_a_running_link_follows_the_file_within_100_ms(make: Maker, tmp_path) ->
     here, there = LiveNetwork(path, "peer-0"), LiveNetwork(path, "peer-1")
     with make(lines=(here.line("peer-1"), there.line("peer-0"))) as pair:
         pair.open()
-        assert settled(pair.alice, pair.bob, 0.05) == pytest.approx(0.05, abs=0.001)
+        assert takes(pair.alice, pair.bob, 0.05)
         for delay in (0.002, 0.02):
             network = network.changed(frozenset(("peer-0", "peer-1")), Profile(rtt=2 * delay))
             network.save(path)
             time.sleep(0.1)
-            assert one_way(pair.alice, pair.bob) >= delay
-            assert settled(pair.alice, pair.bob, delay) == pytest.approx(delay, abs=0.001)
+            assert takes(pair.alice, pair.bob, delay)
         path.write_text("{")  # somebody's editor
         time.sleep(0.1)
-        assert settled(pair.alice, pair.bob, 0.02) == pytest.approx(0.02, abs=0.001)
+        assert takes(pair.alice, pair.bob, 0.02)
         path.unlink()
         time.sleep(0.1)
-        assert settled(pair.alice, pair.bob, 0.02) == pytest.approx(0.02, abs=0.001)
+        assert takes(pair.alice, pair.bob, 0.02)
 
 
 def test_sessions_between_two_peers_share_their_line(tmp_path) -> None:

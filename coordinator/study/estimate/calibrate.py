@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from ....errors import NetworkError
 from ....records import tidy
 from .amounts import fit, misfit
+from .in_session import Measured, in_session, measured_answers
 from .rates import Rates, load_rates, machine_key, processor, rates_path
 
 SECONDS = 300.0
@@ -41,13 +42,14 @@ def calibrate(progress: Progress = lambda what: None) -> Rates:
     progress(STAGES[0])
     found = _measured_in_child(progress)
     progress(STAGES[-1])
-    found["rates"]["session"] = _opening()
+    opening, answers = _sessions()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     rates = Rates(
-        rates=found["rates"],
+        rates=in_session(found["rates"] | {"session": opening}, cores, answers),
         key=machine_key(),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=processor(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores,
         misfit=found["misfit"],
     )
     rates.save()
@@ -115,13 +117,13 @@ def _say(what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
-def _opening() -> float:
-    """Seconds from asking the coordinator for a session to both links open, in a cluster on this machine."""
+def _sessions() -> tuple[float, Measured]:
+    """In a cluster on this machine: seconds from asking for a session to both links open, and what answers take."""
     from ....client.api import Client
     from ....client.launch import Cluster
 
     with Cluster() as cluster, Client(cluster, keep_receipts=False) as client:
-        return statistics.median(_openings(client))
+        return statistics.median(_openings(client)), measured_answers(client)
 
 
 def _openings(client: object) -> Iterable[float]:

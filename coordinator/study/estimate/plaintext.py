@@ -7,11 +7,13 @@ from itertools import cycle
 
 import numpy as np
 
+from ....client.launch import DEFAULT_MODEL
 from ....models.decoder import forward
 from ....protocols.base import Spec
 from ....protocols.plain.plain import Plain
 from .amounts import Amounts, seconds
 from .bench import COLD, SHAPES, Measured, timed
+from .subject import read_subject
 
 
 def step_amounts(spec: Spec, tokens: int, start: int) -> Amounts:
@@ -25,6 +27,7 @@ def step_amounts(spec: Spec, tokens: int, start: int) -> Amounts:
         "plain.product": (tokens - 1) * weights,
         "plain.element": spec.layers * tokens * (spec.qkv_width + 2 * f + 4 * c),
         "plain.pair": pairs * spec.head_size,
+        "plain.score": pairs,
     }
 
 
@@ -36,7 +39,7 @@ def times(spec: Spec, prompt: int, new: int, rates: Mapping[str, float]) -> tupl
 
 def measured_plain() -> Iterator[Measured]:
     """Steps of models of several shapes with random weights, cold where a model would be larger than the cache."""
-    for spec in SHAPES:
+    for spec in (*SHAPES, read_subject(DEFAULT_MODEL).spec):
         weights = _random(spec)
         copies = max(1, COLD // sum(w.nbytes for w in weights.values()))
         models = [Plain(spec, _random(spec)) for _ in range(copies)]

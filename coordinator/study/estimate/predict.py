@@ -16,7 +16,7 @@ from ....party import crypten_need
 from ....party.footprint import need
 from ....party.links import SessionLimits
 from ....protocols.pair.cost import Cost
-from ..records import Case, Crossing, Prediction, Site
+from ..records import AS_IS, Case, Crossing, Prediction, Site
 from . import plaintext
 from .amounts import seconds
 from .rates import Rates, load_rates
@@ -247,7 +247,9 @@ def predict_sites(
 
 
 def network_of(case: Case) -> Network:
-    """From `Case.network`, which is a `Network.text`."""
+    """From `Case.network`, which is a `Network.text`; as it is: of this machine, without shaping."""
+    if case.network == AS_IS:
+        return Network(Profile())
     return Network.parse(part.strip() for part in case.network.split(";"))
 
 

@@ -30,7 +30,10 @@ _FILES = (
     "link.py",
     "zmqlink.py",
     "frames.py",
-    *(f"coordinator/study/estimate/{name}.py" for name in ("bench", "trees", "wire", "work")),
+    *(
+        f"coordinator/study/estimate/{name}.py"
+        for name in ("bench", "calibrate", "in_session", "plaintext", "trees", "wire", "work")
+    ),
 )
 
 

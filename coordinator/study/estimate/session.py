@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import inf
+from dataclasses import dataclass, field, replace
+from math import ceil, inf
 
+from ....frames import PART
 from ....kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
 from ....network import CLIENT, Network, Profile
 from ....party.engine import AHEAD_BYTES, AHEAD_REFRESH, AHEAD_STEPS
 from ....protocols.pair.cost import Cost
+from ....protocols.pair.party import MESSAGE
+from ....shaping import FRAMING, SEGMENT, WRAPPING, line_seconds
 from .amounts import seconds
 from .rates import Rates
 from .subject import Subject
 from .timeline import Piece, Placement, Step, run
 from .work import SiteWork, step_work
 
-GOODPUT = 1448 / 1538  # of a line's bits that carry payload
+HEADER = 80  # bytes of a frame beside its body: session, sequence, kind, fields, time
 PIECE = 1 << 20  # bytes of correlations that travel and are used as one
 MOST_PIECES = 8  # of a site
 MOST_SITES = 20_000  # in one timeline; a longer answer is sampled
+MOST_LOST = 12  # times in a row that a segment is lost, at most
 PEERS = ("peer-0", "peer-1", "peer-2")  # in role order, as `tacit up` names them
 
 
@@ -51,13 +55,24 @@ class Setting:
 
 
 def carried(size: float, line: Profile) -> float:
-    """Seconds that a line of this bandwidth takes for `size` bytes."""
-    return 0.0 if line.bandwidth == inf else 8 * size / (line.bandwidth * GOODPUT)
+    """Seconds that a line takes for a stream of `size` bytes, segments that are lost and sent again with them."""
+    if line.bandwidth == inf:
+        return 0.0
+    return 8 * size * (1 + FRAMING / SEGMENT) / (line.bandwidth * (1 - line.loss))
 
 
-def delay(line: Profile) -> float:
-    """Mean seconds that one of two simultaneous messages takes, the later one counting."""
-    return line.one_way + line.jitter / 3
+def message(size: int, line: Profile, both: bool = True) -> float:
+    """Mean seconds from sending a message of `size` bytes to its delivery; with `both`, of the later of two such.
+
+    Jitter: the later of two is a third of it behind its mean. Loss: a round trip more for each time in a row that any of
+    the segments is lost.
+    """
+    packed = size + HEADER + (1 + ceil(size / PART)) * WRAPPING
+    segments = (2 if both else 1) * ceil(packed / SEGMENT)
+    again = sum(1 - (1 - line.loss**times) ** segments for times in range(1, MOST_LOST)) if line.loss else 0.0
+    spread = line.jitter / 3 if both else 0.0
+    wire = 0.0 if line.bandwidth == inf else line_seconds(packed, line) / (1 - line.loss)
+    return line.one_way + spread + again * line.rtt + wire
 
 
 def sites_of(subject: Subject, tokens: int, start: int) -> tuple[SiteWork, ...]:
@@ -73,7 +88,7 @@ def round_wait(setting: Setting, rounds: int, size: int) -> float:
     """Seconds that a site's rounds are waited for, `size` bytes being sent by either peer."""
     rates, line = setting.rates.rates, setting.between
     idle = rounds * (rates["round"] - rates["round.cpu"]) + size * rates["round.byte"]
-    way = rounds * delay(line) + carried(size, line)
+    way = rounds * message(size // rounds, line)
     # On one machine the line is held messages: what software takes to deliver them passes meanwhile.
     return max(idle, way) if setting.one_machine else idle + way
 
@@ -83,6 +98,7 @@ def pieces_of(setting: Setting, sites: Sequence[SiteWork]) -> list[Piece]:
     rates = setting.rates.rates
     lines = setting.dealers
     out: list[Piece] = []
+    first, held = 0, 0.0  # of the message that the dealer is filling: the piece it begins with, and bytes
     deal = compute = 0.0
     for site in sites:
         deal += seconds(site.dealer, rates)
@@ -96,9 +112,28 @@ def pieces_of(setting: Setting, sites: Sequence[SiteWork]) -> list[Piece]:
         line = max(carried(size, profile) for size, profile in zip(sizes, lines, strict=True))
         wait = round_wait(setting, cost.rounds, cost.online) if cost.rounds else 0.0
         parts = min(MOST_PIECES, 1 + max(sizes) // PIECE)
-        out += [Piece(deal / parts, carry / parts, line / parts, compute / parts, wait / parts)] * parts
+        for _ in range(parts):
+            out.append(Piece(deal / parts, carry / parts, line / parts, compute / parts, wait / parts))
+            held += max(sizes) / parts
+            if held >= MESSAGE:
+                out[first:] = _as_one(out[first:])
+                first, held = len(out), 0.0
         deal = compute = 0.0
+    out[first:] = _as_one(out[first:])
     return out
+
+
+def _as_one(pieces: Sequence[Piece]) -> list[Piece]:
+    """The dealer sends their correlations as one message: the first of them has to wait for all."""
+    if not pieces:
+        return []
+    whole = replace(
+        pieces[0],
+        deal=sum(one.deal for one in pieces),
+        carry=sum(one.carry for one in pieces),
+        line=sum(one.line for one in pieces),
+    )
+    return [whole, *(replace(one, deal=0.0, carry=0.0, line=0.0) for one in pieces[1:])]
 
 
 def ahead_of(cost: Cost) -> int:
@@ -126,7 +161,7 @@ def times(subject: Subject, prompt: int, new: int, setting: Setting) -> list[flo
     software = rates["way"]
 
     def way(size: int) -> float:
-        line = max(delay(line) + carried(size, line) for line in setting.clients)
+        line = max(message(size, line) for line in setting.clients)
         own = software + size * rates["round.byte"]
         return max(own, line) if setting.one_machine else own + line
 
@@ -144,7 +179,7 @@ def times(subject: Subject, prompt: int, new: int, setting: Setting) -> list[flo
         steps.append(
             Step(pieces_of(setting, sites), keys(tokens) + way(tokens * key_bytes), way(logits) + decode, ahead)
         )
-    to_dealer = max(delay(line) for line in setting.dealers)
+    to_dealer = max(message(0, line, both=False) for line in setting.dealers)
     if setting.one_machine:
         to_dealer = max(to_dealer, software)
     else:

@@ -22,10 +22,15 @@ def write_report(results: Results, folder: Path) -> Path:
 
     Raises ConfigError if the packages that draw are missing, or the file cannot be written; what was there stays then.
     """
+    return write_page(results, folder / PAGE)
+
+
+def write_page(results: Results, path: Path) -> Path:
+    """As `write_report`, into a file of this name."""
     need_packages()
     from .page import page
 
-    return _write(folder / PAGE, page(results).encode())
+    return _write(path, page(results).encode())
 
 
 def figures(results: Results) -> dict[str, Figure]:
@@ -33,8 +38,10 @@ def figures(results: Results) -> dict[str, Figure]:
     need_packages()
     from .cases import Cases
     from .sections import sections
+    from .sound import sound
 
-    return {figure.name: figure for section in sections(Cases(results)) for figure in section.figures}
+    kept, _ = sound(results)
+    return {figure.name: figure for section in sections(Cases(kept)) for figure in section.figures}
 
 
 def save_plot(results: Results, which: str, path: Path) -> Path:

@@ -9,7 +9,22 @@ import altair as alt
 
 from . import theme
 from .cases import TPOT, TTFT, Cases
-from .parts import Absent, Chart, Figure, Part, Space, Table, layered, marks_of, names, numbers
+from .parts import (
+    Absent,
+    Chart,
+    Figure,
+    Part,
+    Space,
+    Table,
+    beside,
+    layered,
+    marks_of,
+    names,
+    numbers,
+    row_height,
+    row_label,
+    row_offset,
+)
 from .words import counted, milliseconds, percent, significant
 
 BAND = 0.2  # what a prediction may be away from the measured median
@@ -69,7 +84,8 @@ def parts(cases: Cases) -> list[Part]:
     order = list(dict.fromkeys(check.case for check in sorted(found, key=lambda check: -abs(check.error))))
     shown = set(order[:MOST_ROWS])
     reading = (
-        f"Marks right of 0 were predicted too slow, left of it too fast; the shaded band is {percent(BAND)} either way."
+        f"Marks right of 0 were predicted too slow, left of it too fast; the shaded band is {percent(BAND)} either way, and a "
+        "mark outside of it says how far off it is."
     )
     if len(order) > len(shown):
         reading += f" The {len(shown)} cases farthest off, of {len(order)}, are drawn; the table has all."
@@ -95,9 +111,10 @@ def parts(cases: Cases) -> list[Part]:
 def _draw(found: Sequence[Check], space: Space) -> Chart:
     rows = [
         {
-            "case": check.case,
+            "case": row_label(check.case, space),
             "metric": check.metric,
             "error": max(-FARTHEST, min(FARTHEST, check.error)),
+            "off": "" if check.holds else f"{check.error:+.0%}".replace("-", "−"),
             "says": f"{check.case}, {check.metric}: {milliseconds(check.predicted)} predicted, "
             f"{milliseconds(check.measured)} measured, {check.verdict}",
         }
@@ -114,8 +131,15 @@ def _draw(found: Sequence[Check], space: Space) -> Chart:
         axis=alt.Axis(values=ticks, labelExpr="(datum.value > 0.001 ? '+' : '') + format(datum.value, '.0%')"),
         title="Predicted, off the measured median",
     )
-    order = list(dict.fromkeys(check.case for check in found))
-    labels = alt.Axis(ticks=False, domain=False, grid=True, labelPadding=6, labelLimit=112 if space.narrow else 250)
+    order = list(dict.fromkeys(row_label(check.case, space) for check in found))
+    labels = alt.Axis(
+        labelOffset=row_offset(order),
+        ticks=False,
+        domain=False,
+        grid=True,
+        labelPadding=6,
+        labelLimit=space.widest_label,
+    )
     metrics = [metric for metric in (TTFT.name, TPOT.name) if any(check.metric == metric for check in found)]
     numbers_ = [(TTFT.name, TPOT.name).index(metric) for metric in metrics]
     legend = alt.Legend(title=None)
@@ -138,4 +162,15 @@ def _draw(found: Sequence[Check], space: Space) -> Chart:
             shape=alt.Shape("metric:N", scale=shapes, legend=legend),
             description=alt.Description("says:N"),
         ),
-    ).properties(width=space.width - (140 if space.narrow else 260), height=alt.Step(26, **{"for": "position"}))
+        marks_of([row for row in rows if row["off"]])
+        .mark_text(align="left", dx=9, fontSize=10, aria=False)
+        .encode(
+            x=x,
+            y=alt.Y("case:N", sort=order, title=None, axis=labels),
+            yOffset=alt.YOffset("metric:N", sort=metrics),
+            text=alt.Text("off:N"),
+        ),
+    ).properties(
+        width=beside(order, space),
+        height=alt.Step(row_height(order, 26), **{"for": "position"}),
+    )

@@ -123,7 +123,8 @@ class Cases:
     @cached_property
     def protocols(self) -> list[str]:
         """Names of series, the forwarded ones apart: each has its own colour, pattern and shape throughout."""
-        return list(dict.fromkeys(protocol_of(case) for case in self.all if case.protocol != PLAINTEXT))
+        every = [*self.all, *self.ordered(self.predictions)]
+        return list(dict.fromkeys(protocol_of(case) for case in every if case.protocol != PLAINTEXT))
 
     def workload_name(self, workload: Workload) -> str:
         """Short: the model only where there are several; 8+16 is a prompt of 8 tokens and an answer of 16."""
@@ -158,7 +159,7 @@ class Cases:
 
 def protocol_of(case: Case) -> str:
     name = short(case.protocol, 24)
-    return f"{name}, kernel's stack" if case.forwarded else name
+    return f"{name} (kernel's stack)" if case.forwarded else name
 
 
 def line_of(case: Case) -> Profile | None:

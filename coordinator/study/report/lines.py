@@ -70,7 +70,7 @@ def _draw(drawn: dict[str, list[LineCheck]], space: Space) -> Chart:
     low, high = min(*ratios, 0.95), max(*ratios, 1.05)
     if wide_span(ratios, 2.5):
         scale = alt.Scale(type="log", domain=[low / 1.1, high * 1.1], nice=False)
-        ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low / 1.1 <= tick <= high * 1.1]
+        ticks = [tick for tick in (0.2, 0.5, 0.8, 1, 1.5, 2, 3, 5, 10, 20, 50, 100) if low / 1.1 <= tick <= high * 1.1]
         axis, note = alt.Axis(values=ticks, format="~r"), ", log scale"
     else:
         margin = 0.06 * (high - low)

@@ -9,6 +9,7 @@ from . import draw, markup, summary, theme
 from .cases import Cases
 from .parts import NARROW, WIDE, Absent, Figure, Section
 from .sections import sections
+from .sound import sound
 from .words import counted, short
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -16,24 +17,25 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 
 def page(results: Results) -> str:
     """The whole HTML document."""
+    results, unsound = sound(results)
     cases = Cases(results)
     every = sections(cases)
     shown = [section for section in every if section.figures]
     absent = [part for section in every for part in section.parts if isinstance(part, Absent)]
     missing = sorted(results.missing.items())
-    title = "Latency study"
+    title = "Latency study" if results.answers or not results.predictions else "Predicted latency"
     made = summary.moment(results.provenance.made)
     body = [
         f"<header><h1>{title}</h1><p>{markup.text(summary.extent(cases))} Made {markup.text(made)}.</p></header>",
-        _contents(shown, absent or missing),
+        _contents(shown, measured=bool(cases.all), left_out=bool(absent or missing or unsound)),
         '<main id="main" tabindex="-1">',
         _glance(shown, cases),
         *(_section(section) for section in shown),
         _numbers(cases),
-        _left_out(absent, missing),
+        _left_out(absent, missing, unsound),
         _provenance(results, cases),
         "</main>",
-        "<footer><p>Drawn by <code>tacit study report</code> from results.json, which lies beside this page with all numbers.</p></footer>",
+        _footer(results),
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}, {markup.text(made)}</title>'
@@ -46,17 +48,22 @@ def page(results: Results) -> str:
     )
 
 
+def _footer(results: Results) -> str:
+    words = "Drawn by <code>tacit study report</code> from results.json, which lies beside this page with all numbers."
+    if results.predictions and not results.answers:
+        words = "Drawn by <code>tacit estimate --sweep</code> from shapes and from rates of the machine below; nothing was run."
+    return f"<footer><p>{words}</p></footer>"
+
+
 def _style() -> str:
     return resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
 
 
-def _contents(shown: list[Section], left_out: object) -> str:
+def _contents(shown: list[Section], *, measured: bool, left_out: bool) -> str:
     places = [("glance", "At a glance"), *((section.name + "-section", section.heading) for section in shown)]
-    places += [
-        ("numbers-section", "All times"),
-        *([("left-out", "Not in this report")] if left_out else []),
-        ("made", "Provenance"),
-    ]
+    places += [("numbers-section", "All times")] if measured else []
+    places += [("left-out", "Not in this report")] if left_out else []
+    places.append(("made", "Provenance"))
     links = "".join(f'<li><a href="#{name}">{markup.text(heading)}</a></li>' for name, heading in places)
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
 
@@ -92,8 +99,8 @@ def _numbers(cases: Cases) -> str:
     )
 
 
-def _left_out(absent: list[Absent], missing: list[tuple[str, str]]) -> str:
-    if not absent and not missing:
+def _left_out(absent: list[Absent], missing: list[tuple[str, str]], unsound: int) -> str:
+    if not absent and not missing and not unsound:
         return ""
     listed = "".join(
         f"<li><strong>{markup.text(short(key, 160))}</strong>: {markup.text(short(why, 300))}</li>"
@@ -101,6 +108,8 @@ def _left_out(absent: list[Absent], missing: list[tuple[str, str]]) -> str:
     )
     cases = f"<p>{counted(len(missing), 'case')} of the study without answers:</p><ul>{listed}</ul>" if missing else ""
     parts = f"<ul>{markup.absent(absent)}</ul>" if absent else ""
+    if unsound:
+        parts += f"<p>{counted(unsound, 'record')} of results.json whose numbers cannot be: negative, not finite, or out of all bounds.</p>"
     return (
         '<section id="left-out" aria-labelledby="left-out-heading"><h2 id="left-out-heading">Not in this report</h2>'
         f"{cases}{parts}</section>"

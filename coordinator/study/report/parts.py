@@ -28,6 +28,10 @@ class Space:
         return max(110, (self.width - columns * labels - (columns - 1) * GAP - 12) // columns)
 
     @property
+    def widest_label(self) -> int:
+        return 112 if self.narrow else 250
+
+    @property
     def narrow(self) -> bool:
         return self.most_columns == 1
 
@@ -89,6 +93,27 @@ class Section:
 def marks_of(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
     """A chart over these rows, its marks still to be said."""
     return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
+
+
+def row_label(name: str, space: Space) -> str:
+    """A case's name beside its row: in two lines where there is little room."""
+    words = name.split(", ")
+    return "\n".join((", ".join(words[:2]), ", ".join(words[2:]))) if space.narrow and len(words) > 2 else name
+
+
+def beside(labels: Sequence[str], space: Space) -> int:
+    """The width that is left beside these labels of rows, about; the widest labels are cut."""
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    return space.width - 30 - min(space.widest_label, round(longest * (5.6 if space.narrow else 6.1)))
+
+
+def row_height(labels: Sequence[str], one_line: int) -> int:
+    return one_line + 10 if any("\n" in label for label in labels) else one_line
+
+
+def row_offset(labels: Sequence[str]) -> int:
+    """Brings the middle of two lines to where that of one would be."""
+    return -6 if any("\n" in label for label in labels) else 0
 
 
 def layered(*layers: alt.Chart) -> alt.LayerChart:

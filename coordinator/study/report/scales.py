@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
@@ -54,7 +54,29 @@ def measured_axis(
             "title": f"{title}, log scale",
         }
     return {
-        "scale": alt.Scale(zero=zero, domainMin=0) if zero else alt.Scale(zero=False),
+        "scale": alt.Scale(domain=[0 if zero else min(found) / 1.08, max(found) * 1.08], nice=False),
         "axis": alt.Axis(tickCount=min(ticks, 5), labelExpr=label, grid=True),
         "title": title,
     }
+
+
+def spread_out(values: Sequence[float], scale: alt.Scale, height: int, gap: int) -> list[float]:
+    """Where texts beside these growing values stand so that none covers another: values of the scale, `gap` pixels apart."""
+    low, high = map(float, scale["domain"])
+    logarithmic = scale["type"] == "log"
+
+    def pixel(value: float) -> float:
+        return height * (math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low))
+
+    def value(pixel: float) -> float:
+        share = pixel / height
+        return low * math.exp(share * math.log(high / low)) if logarithmic else low + share * (high - low)
+
+    places: list[float] = []
+    for one in values:
+        places.append(max(pixel(one), places[-1] + gap if places else 0.0))
+    over = (places[-1] if places else 0.0) - height
+    for number in reversed(range(len(places))):
+        above = places[number + 1] - gap if number + 1 < len(places) else height
+        places[number] = min(places[number], above) if over > 0 else places[number]
+    return [value(place) for place in places]

@@ -37,7 +37,7 @@ def sections(cases: Cases) -> list[Section]:
         ),
         Section(
             "crossover",
-            "Between protocols",
+            "Over round trip and bandwidth",
             "From the model of costs, for networks that were not measured too.",
             crossover.parts(cases),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ....network import CLIENT
+from ....network import CLIENT, NAMED
 from ..records import Provenance
 from . import markup
 from .cases import METRICS, PLAINTEXT, Cases, Spread, line_of
@@ -12,7 +12,7 @@ from .parts import Section
 from .words import counted, delay, listed, megabits, milliseconds, percent, short, size
 
 MOST_CASES = 80
-KEY_FIGURES = ("tpot-rtt", "ttft-rtt", "shares", "planes", "crossover", "accuracy", "lines")
+KEY_FIGURES = ("tpot-rtt", "ttft-rtt", "shares", "planes", "crossover", "map", "accuracy", "lines")
 PARTIES = f"The parties are the {CLIENT}, two compute peers (compute 0 and 1) and the dealer."
 
 
@@ -22,6 +22,8 @@ def extent(cases: Cases) -> str:
     networks = {case.network for case in found if case.protocol != PLAINTEXT}
     models = {case.model for case in found}
     answers = len(cases.results.answers)
+    if not found and cases.predictions:
+        return f"{counted(len(cases.predictions), 'case')}, predicted from the model of costs; nothing was measured."
     if not found:
         return "This study has no measured answers."
     return (
@@ -86,14 +88,16 @@ def table_notes(cases: Cases) -> str:
 
 
 def networks(cases: Cases) -> list[tuple[str, str]]:
-    """What the names of the networks stand for."""
+    """What the names of the networks stand for; what is called by its profile says that itself."""
     found = []
-    for network in dict.fromkeys(case.network for case in cases.all if case.protocol != PLAINTEXT):
-        line = next(
-            (line_of(case) for case in cases.all if case.network == network and case.protocol != PLAINTEXT), None
-        )
+    every = cases.ordered([*cases.all, *cases.predictions])
+    lines = {case.network: line_of(case) for case in every if case.protocol != PLAINTEXT}
+    for network, line in lines.items():
         if line is None:
-            found.append((short(network, 80), "pairs of parties had different lines"))
+            unlike = "pairs of parties had different lines" if ";" in network else "what it was is not known"
+            found.append((short(network, 80), unlike))
+            continue
+        if network not in NAMED:
             continue
         words = [f"round trip {delay(1e3 * line.rtt)}", f"{megabits(line.bandwidth / 1e6)} each way"]
         words += [f"jitter {delay(1e3 * line.jitter)}"] if line.jitter else []

@@ -10,36 +10,51 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LIGHT: Mapping[str, str] = {
-    "paper": "#ffffff",
-    "raised": "#f4f6f9",
-    "ink": "#191d23",
-    "soft": "#4a535f",
-    "axis": "#7d8794",
-    "rule": "#dde2e8",
-    "link": "#0a58a8",
-    "c1": "#1668b5",
-    "c2": "#c65102",
-    "c3": "#00806a",
-    "c4": "#8f4aa3",
-    "c5": "#8a6a00",
-    "c6": "#6b7683",
-}
-DARK: Mapping[str, str] = {
-    "paper": "#11151a",
-    "raised": "#1a2027",
-    "ink": "#e9edf2",
-    "soft": "#b3bdc9",
-    "axis": "#8894a2",
-    "rule": "#2d363f",
-    "link": "#7fbcff",
-    "c1": "#64aefc",
-    "c2": "#ff9455",
-    "c3": "#38cba8",
-    "c4": "#d495e6",
-    "c5": "#e2c044",
-    "c6": "#a3afbc",
-}
+
+def _washed(colours: Mapping[str, str]) -> dict[str, str]:
+    """With a wash of each colour, w1 to w6: what its pattern is drawn on."""
+
+    def wash(colour: str) -> str:
+        parts = [(int(colour[n : n + 2], 16), int(colours["paper"][n : n + 2], 16)) for n in (1, 3, 5)]
+        return "#" + "".join(f"{round(0.3 * own + 0.7 * paper):02x}" for own, paper in parts)
+
+    return {**colours, **{f"w{number}": wash(colours[f"c{number}"]) for number in range(1, 7)}}
+
+
+LIGHT: Mapping[str, str] = _washed(
+    {
+        "paper": "#ffffff",
+        "raised": "#f4f6f9",
+        "ink": "#191d23",
+        "soft": "#4a535f",
+        "axis": "#7d8794",
+        "rule": "#dde2e8",
+        "link": "#0a58a8",
+        "c1": "#1668b5",
+        "c2": "#c65102",
+        "c3": "#00806a",
+        "c4": "#8f4aa3",
+        "c5": "#8a6a00",
+        "c6": "#6b7683",
+    }
+)
+DARK: Mapping[str, str] = _washed(
+    {
+        "paper": "#11151a",
+        "raised": "#1a2027",
+        "ink": "#e9edf2",
+        "soft": "#b3bdc9",
+        "axis": "#8894a2",
+        "rule": "#2d363f",
+        "link": "#7fbcff",
+        "c1": "#64aefc",
+        "c2": "#ff9455",
+        "c3": "#38cba8",
+        "c4": "#d495e6",
+        "c5": "#e2c044",
+        "c6": "#a3afbc",
+    }
+)
 COLOURS = [f"var(--c{number})" for number in range(1, 7)]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross"]
 INK, SOFT, AXIS, RULE, PAPER, BASELINE = (f"var(--{name})" for name in ("ink", "soft", "axis", "rule", "paper", "c6"))
@@ -61,8 +76,7 @@ def patterns() -> str:
     """The definitions that `FILLS` refers to: a wash of the colour, and lines or dots of it."""
     return "".join(
         f'<pattern id="pattern-{number}" width="8" height="8" patternUnits="userSpaceOnUse">'
-        f'<rect width="8" height="8" fill="var(--paper)"/>'
-        f'<rect width="8" height="8" fill="var(--c{number})" fill-opacity="0.3"/>'
+        f'<rect width="8" height="8" fill="var(--w{number})"/>'
         f'<path d="{path}" stroke="var(--c{number})" stroke-width="{3 if number == 3 else 1.8}" '
         f'stroke-linecap="{"round" if number == 3 else "square"}" fill="none"/></pattern>'
         for number, path in _STROKES.items()
@@ -90,6 +104,7 @@ def config(*, narrow: bool) -> dict[str, Any]:
         "background": "transparent",
         "font": FONT,
         "padding": 4,
+        "lineBreak": "\n",
         "view": {"stroke": None, "cornerRadius": 0},
         "axis": {
             "labelColor": SOFT,

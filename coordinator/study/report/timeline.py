@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import altair as alt
 
 from ..records import Case, Transfer
 from . import theme
-from .cases import Cases, protocol_of, spread_over
+from .cases import Cases, Workload, protocol_of, spread_over
 from .parts import Absent, Chart, Figure, Part, Space, Table, layered, marks_of, names, numbers
 from .scales import SIZE, TIME
+from .token import CLIENT, DEALER, KINDS, MOST_LINES, Token, beginning_of, kind_of, merged, token_of
 from .words import counted, milliseconds, short, size
 
-CLIENT, DEALER = "client", "dealer"
 FIRST_LANES = (CLIENT, "compute 0", "compute 1", DEALER)
-KINDS = ("online", "from the dealer", "with the client")
 DASHES = {KINDS[0]: [1, 0], KINDS[1]: [7, 4], KINDS[2]: [2, 3]}
-WEIGHTS = ((1_000, "under 1 kB", 1.0), (100_000, "1 to 100 kB", 2.0), (None, "over 100 kB", 3.6))
-MOST_CASES, MOST_LINES, MOST_LANES = 2, 200, 8
-
-
-@dataclass(frozen=True)
-class Token:
-    """The messages of one step; times from its first message on that is not the dealer's."""
-
-    case: Case
-    step: int
-    messages: list[Transfer]
-    end_ms: float
-    ahead: int  # messages of the dealer that were there before
-    ahead_bytes: int
-
-    @property
-    def bytes(self) -> int:
-        return sum(each.bytes for each in self.messages)
-
-    def rounds_trips(self) -> int:
-        return sum(1 for each in self.messages if kind_of(each) == KINDS[0])
-
-
-def kind_of(message: Transfer) -> str:
-    ends = {message.sender, message.receiver}
-    return KINDS[2] if CLIENT in ends else KINDS[1] if DEALER in ends else KINDS[0]
+WEIGHTS = ((1_000, "under 1 kB", 0.9), (100_000, "1 to 100 kB", 1.9), (None, "over 100 kB", 3.8))
+MOST_CASES, MOST_LANES = 2, 8
 
 
 def parts(cases: Cases) -> list[Part]:
@@ -66,7 +41,8 @@ def parts(cases: Cases) -> list[Part]:
     ]
     reading = (
         "Each slanted line is a message, from when its sender sent it to when its receiver had it in hand: the flatter, the longer "
-        "it took. Thickness is its size. Below, the bytes that have arrived, by kind."
+        "it took, and the thicker, the larger it is. A triangle is a message that had been sent before, where its receiver took "
+        "it in. Below are the bytes that have arrived, by kind, and the beginning of the token again, larger."
     )
     if ahead:
         reading += f" For this token {ahead[0]}."
@@ -80,28 +56,14 @@ def parts(cases: Cases) -> list[Part]:
 
 
 def _chosen(cases: Cases) -> list[Case]:
+    """Of the first protocol and question, on the nearest and on the farthest line."""
     found = cases.ordered(each.case for each in cases.results.transfers)
-    return spread_over(found, MOST_CASES)
-
-
-def token_of(case: Case, transfers: Sequence[Transfer]) -> Token | None:
-    """The second token if it was recorded whole, the first otherwise: the prompt's step is not one."""
-    steps: dict[int, list[Transfer]] = defaultdict(list)
-    for each in transfers:
-        if each.case == case:
-            steps[each.step].append(each)
-    later = sorted(step for step in steps if step > 0) or sorted(steps)
-    for step in later[1:2] + later[:1]:
-        own = [each for each in steps[step] if DEALER not in (each.sender, each.receiver)]
-        if not own:
-            continue
-        start, end = min(each.sent_ms for each in own), max(each.read_ms for each in own)
-        moved = [replace(each, sent_ms=each.sent_ms - start, read_ms=each.read_ms - start) for each in steps[step]]
-        during = [each for each in moved if each.read_ms >= 0 and each.sent_ms <= end - start]
-        before = [each for each in moved if each.read_ms < 0]
-        ordered = sorted(during, key=lambda each: each.sent_ms)
-        return Token(case, step, ordered, end - start, len(before), sum(each.bytes for each in before))
-    return None
+    alike = [
+        case
+        for case in found
+        if (protocol_of(case), Workload.of(case)) == (protocol_of(found[0]), Workload.of(found[0]))
+    ]
+    return spread_over(alike, MOST_CASES)
 
 
 def _rows(cases: Cases, token: Token) -> list[list[str]]:
@@ -125,18 +87,24 @@ def _rows(cases: Cases, token: Token) -> list[list[str]]:
 
 def _draw(cases: Cases, tokens: Sequence[Token], space: Space) -> Chart:
     width = space.panel(len(tokens), 84) if len(tokens) > 1 or space.narrow else space.width - 110
+    look = _Look.of(tokens)
     panels: list[alt.Chart | alt.LayerChart] = []
     for token in tokens:
         heading = cases.name(token.case) if len(cases.all) > 1 else protocol_of(token.case)
         subtitle = f"token {token.step}, {milliseconds(token.end_ms)}"
         panels.append(
-            _messages(token, space).properties(
+            _messages(token, space, look).properties(
                 width=width, height=190, title=alt.TitleParams(heading, subtitle=subtitle)
             )
         )
-        panels.append(_arrived(token, space).properties(width=width, height=110))
+        panels.append(_arrived(token, space, look).properties(width=width, height=110))
+        beginning = beginning_of(token)
+        title = f"the first {milliseconds(beginning.end_ms)}"
+        panels.append(
+            _messages(beginning, space, look).properties(width=width, height=170, title=alt.TitleParams(title))
+        )
     if len(tokens) > 1 and not space.narrow:
-        panels = [*panels[0::2], *panels[1::2]]
+        panels = [*panels[0::3], *panels[1::3], *panels[2::3]]
     return alt.concat(*panels, columns=space.columns(len(tokens)), spacing=14)
 
 
@@ -145,31 +113,14 @@ def _time(token: Token, title: str | None, space: Space) -> alt.X:
     return alt.X("x:Q", scale=scale, title=title, axis=alt.Axis(labelExpr=TIME, tickCount=3 if space.narrow else 5))
 
 
-def _messages(token: Token, space: Space) -> alt.LayerChart:
-    lanes = [*FIRST_LANES, *sorted({e for m in token.messages for e in (m.sender, m.receiver)} - {*FIRST_LANES})]
+def _messages(token: Token, space: Space, look: _Look) -> alt.LayerChart:
     seen = {end for message in token.messages for end in (message.sender, message.receiver)}
-    lanes = [lane for lane in lanes if lane in seen][:MOST_LANES]
+    lanes = [*FIRST_LANES, *sorted(seen - {*FIRST_LANES})][:MOST_LANES]
+    lanes = [lane for lane in lanes if lane in seen]
     place = {lane: number for number, lane in enumerate(lanes)}
-    rows = []
-    for message in _merged(token):
-        if message.sender not in place or message.receiver not in place:
-            continue
-        start, end = float(place[message.sender]), float(place[message.receiver])
-        took = message.read_ms - message.sent_ms
-        cut = max(0.0, -message.sent_ms) / took if took > 0 else 0.0
-        over = max(0.0, message.read_ms - token.end_ms) / took if took > 0 else 0.0
-        rows.append(
-            {
-                "x": max(0.0, message.sent_ms),
-                "x2": min(message.read_ms, token.end_ms),
-                "y": start + (end - start) * cut,
-                "y2": end - (end - start) * over,
-                "kind": kind_of(message),
-                "weight": next(text for limit, text, _ in WEIGHTS if limit is None or message.bytes < limit),
-                "says": f"{short(message.sender, 24)} to {short(message.receiver, 24)}, {size(message.bytes)}, "
-                f"{milliseconds(took)}, {short(message.site, 40)}",
-            }
-        )
+    shown = [each for each in merged(token) if each.sender in place and each.receiver in place]
+    shown = [each for each in shown if each.sent_ms >= 0 or each.read_ms <= token.end_ms]
+    rows = [_row(each, place, token.end_ms) for each in shown]
     labels = ", ".join(f"'{number}': {_quoted(lane)}" for lane, number in place.items())
     y = alt.Y(
         "y:Q",
@@ -178,34 +129,88 @@ def _messages(token: Token, space: Space) -> alt.LayerChart:
         axis=alt.Axis(
             values=list(place.values()),
             labelExpr=f"({{{labels}}})[datum.value]",
+            labelPadding=6,
             domain=False,
             ticks=False,
             gridColor=theme.AXIS,
         ),
     )
-    kinds = [kind for kind in KINDS if any(row["kind"] == kind for row in rows)]
-    weights = [(text, width) for _, text, width in WEIGHTS if any(row["weight"] == text for row in rows)]
-    legend = alt.Legend(title=None, symbolType="stroke", symbolSize=300)
-    return layered(
-        marks_of(rows)
+    x = _time(token, None, space)
+    layers = [
+        marks_of([row for row in rows if not row["before"]])
         .mark_rule(opacity=0.85)
         .encode(
-            x=_time(token, None, space),
+            x=x,
             x2=alt.X2("x2:Q"),
             y=y,
             y2=alt.Y2("y2:Q"),
-            stroke=alt.Stroke("kind:N", scale=_kind_colours(kinds), legend=legend),
-            strokeDash=alt.StrokeDash(
-                "kind:N", scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]), legend=legend
-            ),
-            strokeWidth=alt.StrokeWidth(
-                "weight:N",
-                scale=alt.Scale(domain=[text for text, _ in weights], range=[width for _, width in weights]),
-                legend=alt.Legend(title="Size", symbolType="stroke", symbolSize=300),
-            ),
+            stroke=look.stroke,
+            strokeDash=look.dash,
+            strokeWidth=look.width,
             description=alt.Description("says:N"),
         )
-    )
+    ]
+    if before := [row for row in rows if row["before"]]:
+        layers.append(
+            marks_of(before)
+            .mark_point(shape="triangle-down", size=70, strokeWidth=1.6, fill=theme.PAPER, opacity=1, yOffset=-5)
+            .encode(x=alt.X("x2:Q"), y=alt.Y("y2:Q"), stroke=look.stroke, description=alt.Description("says:N"))
+        )
+    return layered(*layers)
+
+
+def _row(message: Transfer, place: Mapping[str, int], end_ms: float) -> dict[str, object]:
+    """A line from sender to receiver, cut at the end of the picture; a message sent before it is a mark where it was read."""
+    start, end = float(place[message.sender]), float(place[message.receiver])
+    took = message.read_ms - message.sent_ms
+    over = max(0.0, message.read_ms - end_ms) / took if took > 0 else 0.0
+    before = message.sent_ms < 0
+    return {
+        "x": max(0.0, message.sent_ms),
+        "x2": min(message.read_ms, end_ms),
+        "y": start,
+        "y2": end - (end - start) * (0.0 if before else over),
+        "before": before,
+        "kind": kind_of(message),
+        "weight": _weight(message),
+        "says": f"{short(message.sender, 24)} to {short(message.receiver, 24)}, {size(message.bytes)}, "
+        f"{milliseconds(took)}, {short(message.site, 40)}",
+    }
+
+
+def _weight(message: Transfer) -> str:
+    return next(text for limit, text, _ in WEIGHTS if limit is None or message.bytes < limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How kinds and sizes are drawn, the same in all panels."""
+
+    stroke: alt.Stroke
+    dash: alt.StrokeDash
+    width: alt.StrokeWidth
+
+    @classmethod
+    def of(cls, tokens: Sequence[Token]) -> _Look:
+        messages = [message for token in tokens for message in token.messages]
+        there = {kind_of(message) for message in messages}
+        kinds = [kind for kind in KINDS if kind in there]
+        weights = {_weight(message) for message in messages}
+        widths = {text: width for _, text, width in WEIGHTS if text in weights}
+        legend = alt.Legend(title=None, symbolType="stroke", symbolSize=300)
+        sizes = alt.Legend(title="Size", symbolType="stroke", symbolSize=300, symbolStrokeColor=theme.SOFT)
+        colours = [theme.COLOURS[KINDS.index(kind)] for kind in kinds]
+        return cls(
+            alt.Stroke("kind:N", scale=alt.Scale(domain=kinds, range=colours), legend=legend),
+            alt.StrokeDash(
+                "kind:N", scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]), legend=legend
+            ),
+            alt.StrokeWidth(
+                "weight:N",
+                scale=alt.Scale(type="ordinal", domain=list(widths), range=list(widths.values())),
+                legend=sizes,
+            ),
+        )
 
 
 def _quoted(lane: str) -> str:
@@ -213,31 +218,7 @@ def _quoted(lane: str) -> str:
     return "'" + "".join(char if char.isalnum() or char in " -_." else " " for char in short(lane, 20)) + "'"
 
 
-def _kind_colours(kinds: Sequence[str]) -> alt.Scale:
-    return alt.Scale(domain=list(kinds), range=[theme.COLOURS[KINDS.index(kind)] for kind in kinds])
-
-
-def _merged(token: Token) -> list[Transfer]:
-    """At most about `MOST_LINES` messages: those close together between the same parties become one."""
-    if len(token.messages) <= MOST_LINES:
-        return token.messages
-    pairs = len({(each.sender, each.receiver) for each in token.messages})
-    slot = (token.end_ms or 1.0) / max(1, MOST_LINES // pairs)
-    together: dict[tuple[str, str, int], list[Transfer]] = defaultdict(list)
-    for each in token.messages:
-        together[each.sender, each.receiver, int(max(0.0, each.sent_ms) / slot)].append(each)
-    return [
-        replace(
-            found[0],
-            read_ms=max(each.read_ms for each in found),
-            bytes=sum(each.bytes for each in found),
-            site=found[0].site if len(found) == 1 else f"{len(found)} messages",
-        )
-        for found in together.values()
-    ]
-
-
-def _arrived(token: Token, space: Space) -> alt.Chart:
+def _arrived(token: Token, space: Space, look: _Look) -> alt.Chart:
     """Steps of what has been read, one line for each kind."""
     kinds = [kind for kind in KINDS if any(kind_of(each) == kind for each in token.messages)]
     rows = []
@@ -257,10 +238,8 @@ def _arrived(token: Token, space: Space) -> alt.Chart:
         .encode(
             x=_time(token, "Time since the token began", space),
             y=alt.Y("y:Q", title="Bytes arrived", axis=alt.Axis(labelExpr=SIZE, tickCount=4)),
-            stroke=alt.Stroke("kind:N", scale=_kind_colours(kinds), legend=None),
-            strokeDash=alt.StrokeDash(
-                "kind:N", scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]), legend=None
-            ),
+            stroke=look.stroke,
+            strokeDash=look.dash,
         )
     )
     return chart

@@ -10,7 +10,22 @@ import altair as alt
 from ..records import Case, Site
 from . import theme
 from .cases import PLAINTEXT, TPOT, Cases, Workload, protocol_of, spread_over
-from .parts import Absent, Chart, Figure, Part, Space, Table, layered, marks_of, names, numbers
+from .parts import (
+    Absent,
+    Chart,
+    Figure,
+    Part,
+    Space,
+    Table,
+    beside,
+    layered,
+    marks_of,
+    names,
+    numbers,
+    row_height,
+    row_label,
+    row_offset,
+)
 from .scales import SIZE, TIME, measured_axis
 from .where import OUTSIDE, focus, layer_labels
 from .words import counted, milliseconds, short, size, times, trimmed
@@ -242,13 +257,20 @@ def _dots(
         "shape": alt.Scale(domain=list(kinds), range=theme.SHAPES[: len(kinds)]),
     }
     legend = alt.Legend(title=None, direction="vertical" if space.narrow else "horizontal")
-    base = marks_of(data).encode(
+    rows = [{**row, "row": row_label(str(row["row"]), space)} for row in data]
+    labels = [row_label(label, space) for label in order]
+    base = marks_of(rows).encode(
         y=alt.Y(
             "row:N",
-            sort=list(order),
+            sort=labels,
             title=None,
             axis=alt.Axis(
-                grid=True, ticks=False, domain=False, labelPadding=6, labelLimit=120 if space.narrow else 250
+                labelOffset=row_offset(labels),
+                grid=True,
+                ticks=False,
+                domain=False,
+                labelPadding=6,
+                labelLimit=space.widest_label,
             ),
         )
     )
@@ -261,4 +283,7 @@ def _dots(
             shape=alt.Shape("kind:N", scale=scales["shape"], legend=legend),
             description=alt.Description("says:N"),
         ),
-    ).properties(width=space.width - (150 if space.narrow else 260), height=alt.Step(26))
+    ).properties(
+        width=beside(labels, space),
+        height=alt.Step(row_height(labels, 26)),
+    )

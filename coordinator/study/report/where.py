@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -11,7 +11,22 @@ import altair as alt
 from ..records import Case, Site
 from . import theme
 from .cases import PLAINTEXT, TPOT, Cases, Workload, line_of, protocol_of, spread_over
-from .parts import Absent, Chart, Figure, Part, Space, Table, layered, marks_of, names, numbers
+from .parts import (
+    Absent,
+    Chart,
+    Figure,
+    Part,
+    Space,
+    Table,
+    beside,
+    layered,
+    marks_of,
+    names,
+    numbers,
+    row_height,
+    row_label,
+    row_offset,
+)
 from .scales import TIME
 from .words import delay, milliseconds, percent, short
 
@@ -77,9 +92,11 @@ def _draw_shares(cases: Cases, rows: Sequence[tuple[Case, float, float, float, f
     for case, _total, *parts_of_it in rows:
         for number, (kind, part) in enumerate(zip(kinds, parts_of_it, strict=True)):
             says = f"{cases.name(case)}, {kind}: {milliseconds(part)}, {percent(part / sum(parts_of_it))}"
-            values.append({"case": cases.name(case), "kind": kind, "ms": part, "order": number, "says": says})
-    order = [cases.name(row[0]) for row in rows]
-    y = alt.Y("case:N", sort=order, title=None, axis=_case_axis(space))
+            values.append(
+                {"case": row_label(cases.name(case), space), "kind": kind, "ms": part, "order": number, "says": says}
+            )
+    order = [row_label(cases.name(row[0]), space) for row in rows]
+    y = alt.Y("case:N", sort=order, title=None, axis=_case_axis(space, row_offset(order)))
     bars = (
         marks_of(values)
         .mark_bar(stroke=theme.PAPER, strokeWidth=1)
@@ -95,18 +112,18 @@ def _draw_shares(cases: Cases, rows: Sequence[tuple[Case, float, float, float, f
             description=alt.Description("says:N"),
         )
     )
-    ends = [{"case": cases.name(case), "text": milliseconds(total)} for case, total, *_ in rows]
-    width = space.width - (190 if space.narrow else 300)
+    ends = [{"case": row_label(cases.name(case), space), "text": milliseconds(total)} for case, total, *_ in rows]
+    width = beside(order, space) - 50  # for the times at the right
     texts = (
         marks_of(ends)
         .mark_text(align="left", dx=5, aria=False)
         .encode(y=y, x=alt.value(width), text=alt.Text("text:N"))
     )
-    return layered(bars, texts).properties(width=width, height=alt.Step(24))
+    return layered(bars, texts).properties(width=width, height=alt.Step(row_height(order, 24)))
 
 
-def _case_axis(space: Space) -> alt.Axis:
-    return alt.Axis(ticks=False, domain=False, labelPadding=6, labelLimit=108 if space.narrow else 210)
+def _case_axis(space: Space, offset: float) -> alt.Axis:
+    return alt.Axis(ticks=False, domain=False, labelOffset=offset, labelPadding=6, labelLimit=space.widest_label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +165,9 @@ def _stacked(cases: Cases, chosen: Sequence[Case], phase: str, by: str) -> Part:
         f"On {short(slowest.network, 40)} ({protocol_of(slowest)}), {takes}, {milliseconds(top.total)}{' each' if evenly else ''} of "
         f"{milliseconds(total)}; {percent(sum(bar.times[kind] for bar in bars) / total)} of all is {KINDS[kind]}."
     )
+    origin = "Means over the steps that were recorded" if cases.all else "From the model of costs"
     reading = (
-        f"Means over the measured answers, of the slower compute peer: {cases.workload_name(Workload.of(slowest))}. "
+        f"{origin}, of the slower compute peer: {cases.workload_name(Workload.of(slowest))}. "
         "Serialising is packing, sending and unpacking. Each panel has its own scale."
     )
     every = len({site.case for site in cases.results.sites if site.phase == phase})
@@ -180,6 +198,16 @@ def by_layer(sites: Sequence[Site]) -> list[Bar]:
     return sorted(_bars(sites, lambda site: label[site.layer]), key=lambda bar: order[bar.label])
 
 
+def _order(panels: Iterable[Sequence[Bar]]) -> list[str]:
+    """One order for all panels: by the mean share of each panel's time."""
+    shares: dict[str, float] = defaultdict(float)
+    for bars in panels:
+        total = sum(bar.total for bar in bars) or 1.0
+        for bar in bars:
+            shares[bar.label] += bar.total / total
+    return sorted(shares, key=lambda label: -shares[label])
+
+
 def layer_labels(sites: Sequence[Site]) -> dict[int, str]:
     """Layers by their number, several together where they are many; -1 is what lies outside of them."""
     layers = sorted({site.layer for site in sites if site.layer >= 0})
@@ -204,6 +232,7 @@ def _draw_stacked(panels: dict[Case, list[Bar]], by: str, space: Space) -> Chart
     columns = min(len(panels), 1 if space.narrow else 3)
     width = (space.width - 86 * columns - 26 * (columns - 1)) // columns
     labels = {protocol_of(case) for case in panels}
+    order = _order(panels.values()) if by == "gate" else None
 
     def panel(case: Case, bars: Sequence[Bar]) -> alt.Chart:
         total = sum(bar.total for bar in bars)
@@ -230,7 +259,7 @@ def _draw_stacked(panels: dict[Case, list[Bar]], by: str, space: Space) -> Chart
                 x=alt.X("ms:Q", title="Time", axis=alt.Axis(labelExpr=TIME, tickCount=4 if columns < 3 else 3)),
                 y=alt.Y(
                     "label:N",
-                    sort=[bar.label for bar in bars],
+                    sort=order or [bar.label for bar in bars],
                     title=None if by == "gate" else "Layer",
                     axis=alt.Axis(ticks=False, domain=False, labelPadding=6, labelLimit=90),
                 ),
