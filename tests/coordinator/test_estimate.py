@@ -135,6 +135,13 @@ def test_who_deals_ahead_hides_the_stream_and_who_cannot_does_not() -> None:
     assert all(one == pytest.approx(4 * 0.010 + 0.001 + 0.005 + 0.1) for one in open_)
 
 
+def test_work_smaller_than_the_clock_can_tell_apart_ends() -> None:
+    """A day into a session a picosecond is lost in rounding; what is left of it must not be waited for for ever."""
+    pieces = [Piece(deal=1 / 3, carry=1 / 7, line=9e4, compute=1 / 9, wait=0.1)] * 40
+    found = run([Step(pieces, 0.0, 0.1, 1)] * 3, Placement(cores=2), 0.1)
+    assert sum(found) > 3 * 40 * 9e4
+
+
 def test_threads_share_the_cores_there_are() -> None:
     steps = [Step([Piece(deal=1.0, carry=0.0, line=0.0, compute=1.0, wait=0.0)] * 3, 0.0, 0.0, 8)]
     enough, two, one = (run(steps, Placement(cores=cores), 0.0)[0] for cores in (3, 2, 1))

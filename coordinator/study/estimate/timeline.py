@@ -116,9 +116,13 @@ class _Clock:
         if self._left is not None:
             self._compute(self._left - passed * fast)
 
+    def _to_do(self, left: float) -> bool:
+        """Whether it is more than the clock can tell apart: late in a long session that is more than `_DONE`."""
+        return left > max(_DONE, 4 * math.ulp(self._now))
+
     def _deal(self, worked: float) -> None:
         self._deal_left -= worked
-        if self._deal_left > _DONE:
+        if self._to_do(self._deal_left):
             return
         if self._carried == self._dealt:
             self._carry_left, self._since = self._work[self._dealt][1].carry, self._now
@@ -129,7 +133,7 @@ class _Clock:
     def _carry(self, worked: float) -> None:
         """The line takes bytes as they come out of the sender, and is done when both have finished."""
         self._carry_left -= worked
-        if self._carry_left > _DONE:
+        if self._to_do(self._carry_left):
             return
         self._line_free = max(self._line_free, self._since) + self._work[self._carried][1].line
         self._arrival[self._carried] = max(self._line_free, self._now) + self._way
@@ -138,7 +142,7 @@ class _Clock:
             self._carry_left, self._since = self._work[self._carried][1].carry, self._now
 
     def _compute(self, left: float) -> None:
-        if left > _DONE:
+        if self._to_do(left):
             self._left = left
             return
         number, piece = self._work[self._at]

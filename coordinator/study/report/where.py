@@ -160,7 +160,8 @@ def _stacked(cases: Cases, chosen: Sequence[Case], phase: str, by: str) -> Part:
     place = (
         top.label if by == "gate" else {OUTSIDE: "what lies outside of the layers"}.get(top.label, f"layer {top.label}")
     )
-    takes = "the layers take about the same" if evenly else f"{place} takes most"
+    together = "groups of layers" if any("–" in bar.label for bar in bars) else "the layers"
+    takes = f"{together} take about the same" if evenly else f"{place} takes most"
     summary = (
         f"On {short(slowest.network, 40)} ({protocol_of(slowest)}), {takes}, {milliseconds(top.total)}{' each' if evenly else ''} of "
         f"{milliseconds(total)}; {percent(sum(bar.times[kind] for bar in bars) / total)} of all is {KINDS[kind]}."

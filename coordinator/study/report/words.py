@@ -31,7 +31,9 @@ def milliseconds(value: float, number: Callable[[float], str] = significant) -> 
         return f"{number(value)}{_APART}ms"
     if abs(value) < 120e3:
         return f"{number(value / 1e3)}{_APART}s"
-    return f"{value / 60e3:,.1f}{_APART}min"
+    if abs(value) < 7200e3:
+        return f"{value / 60e3:,.1f}{_APART}min"
+    return f"{value / 3600e3:,.1f}{_APART}h"
 
 
 def delay(value: float) -> str:
