@@ -201,6 +201,11 @@ def _show(found: Estimate, rates: Rates, where: Any) -> None:
         f"How: rounds and bytes are the gates' declared costs, which tests hold against sessions; compute is counted kernel "
         f"calls at the rates of this machine, {shared}; session set-up, {_time(found.setup_ms)}, as on one machine."
     )
+    if (factor := rates.rates.get("session.work")) is not None:
+        _out.print(
+            f"All rates of work were then multiplied by {factor:.2f}, fitted to answers of the shipped model without a line: "
+            "for that model on this machine, compute is no independent prediction."
+        )
     for line in _provenance(rates):
         _out.print(line)
 
