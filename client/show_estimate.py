@@ -203,8 +203,8 @@ def _show(found: Estimate, rates: Rates, where: Any) -> None:
     )
     if (factor := rates.rates.get("session.work")) is not None:
         _out.print(
-            f"All rates of work were then multiplied by {factor:.2f}, fitted to answers of the shipped model without a line: "
-            "for that model on this machine, compute is no independent prediction."
+            f"All rates of work were then multiplied by {factor:.2f}, fitted to answers, without a line, of a model of "
+            "another shape that is there for calibration alone."
         )
     for line in _provenance(rates):
         _out.print(line)

@@ -335,7 +335,7 @@ def test_work_in_sessions_is_scaled_to_what_real_answers_took() -> None:
     for prompt in (8, 64):
         found = times(subject, prompt, 8, setting)
         measured.append((prompt, found[0], sum(found[1:]) / 7))
-    scaled = in_session(alone, cores, measured)
+    scaled = in_session(alone, cores, subject, measured)
     assert scaled["session.work"] == pytest.approx(1.7, rel=0.01)
     assert scaled["norm"] == pytest.approx(1.7 * alone["norm"], rel=0.01)
     assert (scaled["session"], scaled["way"]) == (alone["session"], alone["way"])  # these were measured in sessions

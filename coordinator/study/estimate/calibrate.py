@@ -7,15 +7,19 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ....errors import NetworkError
 from ....records import tidy
 from .amounts import fit, misfit
 from .in_session import Measured, in_session, measured_answers
+from .own_model import write_model
 from .rates import Rates, load_rates, machine_key, processor, rates_path
+from .subject import Subject, read_subject
 
 SECONDS = 300.0
 SESSIONS = 7
@@ -42,10 +46,10 @@ def calibrate(progress: Progress = lambda what: None) -> Rates:
     progress(STAGES[0])
     found = _measured_in_child(progress)
     progress(STAGES[-1])
-    opening, answers = _sessions()
+    opening, subject, answers = _sessions()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     rates = Rates(
-        rates=in_session(found["rates"] | {"session": opening}, cores, answers),
+        rates=in_session(found["rates"] | {"session": opening}, cores, subject, answers),
         key=machine_key(),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=processor(),
@@ -117,13 +121,18 @@ def _say(what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
-def _sessions() -> tuple[float, Measured]:
-    """In a cluster on this machine: seconds from asking for a session to both links open, and what answers take."""
+def _sessions() -> tuple[float, Subject, Measured]:
+    """In a cluster on this machine: seconds from asking for a session to both links open; a model, and what its answers take."""
     from ....client.api import Client
     from ....client.launch import Cluster
 
-    with Cluster() as cluster, Client(cluster, keep_receipts=False) as client:
-        return statistics.median(_openings(client)), measured_answers(client)
+    with tempfile.TemporaryDirectory(prefix="tacit-calibration-") as name:
+        folder = Path(name) / "calibration"
+        folder.mkdir()
+        write_model(folder)
+        subject = read_subject(folder)
+        with Cluster(model=folder) as cluster, Client(cluster, keep_receipts=False) as client:
+            return statistics.median(_openings(client)), subject, measured_answers(client)
 
 
 def _openings(client: object) -> Iterable[float]:

@@ -1,6 +1,6 @@
 """How much longer work takes in a session than alone: cores and caches that three peers share, memory that is touched for the
-first time, threads that slept. One factor for all of it, so that predictions for this machine, without any line, are what real
-answers of the shipped model take.
+first time, threads that slept. One factor for all of it, fitted to real answers without any line of a model that is there for
+this alone (`own_model`), so that what is predicted for another model comes from nothing that was measured with it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ....client.launch import DEFAULT_MODEL
 from ....network import Network, Profile
 from .rates import Rates
 from .session import Setting, times
-from .subject import read_subject
+from .subject import Subject
 from .timeline import Placement
 
 if TYPE_CHECKING:
@@ -45,12 +44,13 @@ def measured_answers(client: Client) -> Measured:
     return found
 
 
-def in_session(rates: Mapping[str, float], cores: int, measured: Measured) -> dict[str, float]:
-    """The rates of work, all longer by the one FACTOR with which predictions are right for `measured` on geometric mean."""
+def in_session(rates: Mapping[str, float], cores: int, subject: Subject, measured: Measured) -> dict[str, float]:
+    """The rates of work, all longer by the one FACTOR with which predictions of `subject` are right for `measured` on
+    geometric mean."""
     low, high = LEAST, MOST
     for _ in range(STEPS):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if _error(_scaled(rates, middle), cores, measured) < 0 else (low, middle)
+        low, high = (middle, high) if _error(_scaled(rates, middle), cores, subject, measured) < 0 else (low, middle)
     factor = math.sqrt(low * high)
     return _scaled(rates, factor) | {FACTOR: factor}
 
@@ -63,9 +63,8 @@ def _scaled(rates: Mapping[str, float], factor: float) -> dict[str, float]:
     return found
 
 
-def _error(rates: Mapping[str, float], cores: int, measured: Measured) -> float:
+def _error(rates: Mapping[str, float], cores: int, subject: Subject, measured: Measured) -> float:
     """Mean logarithm of predicted over measured."""
-    subject = read_subject(DEFAULT_MODEL)
     kept = Rates(rates={**rates, "session": 0.0}, key="", made="", machine="", cores=cores)
     setting = replace(Setting(Network(Profile()), kept), where=Placement(cores))
     errors = []

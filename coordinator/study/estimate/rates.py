@@ -32,7 +32,7 @@ _FILES = (
     "frames.py",
     *(
         f"coordinator/study/estimate/{name}.py"
-        for name in ("bench", "calibrate", "in_session", "plaintext", "trees", "wire", "work")
+        for name in ("bench", "calibrate", "in_session", "own_model", "plaintext", "trees", "wire", "work")
     ),
 )
 
