@@ -24,7 +24,7 @@ SIGNED = Quoting(Identity.create()).current()  # the registry checks signatures,
 
 
 def peer_id(number: int) -> str:
-    return f"peer{number}".ljust(43, "-")
+    return f"peer{number}".ljust(43, "A")
 
 
 @dataclasses.dataclass(frozen=True)

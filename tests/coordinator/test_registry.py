@@ -146,7 +146,7 @@ def test_a_peer_that_answers_again_is_found_before_a_client_is_refused() -> None
 
 def test_strangers_that_a_client_names_are_not_remembered() -> None:
     with running(roster()) as (_, registry, sessions):
-        strangers = tuple(str(number).zfill(43) for number in range(60))
+        strangers = tuple(f"{number:042}A" for number in range(60))
         sessions.open(ask(without=strangers))
         assert registry.store.history() == {}
 
@@ -214,7 +214,7 @@ def test_a_session_id_is_seated_once() -> None:
 
 def test_a_status_of_many_members_is_bounded() -> None:
     """300 peers that each tell of 256 others; a client takes 8 MB, for ten times as many."""
-    members = tuple(Member(f"peer-{n}", f"operator {n}", f"peer{n}".ljust(43, "-")) for n in range(300))
+    members = tuple(Member(f"peer-{n}", f"operator {n}", f"peer{n}".ljust(43, "A")) for n in range(300))
     registry = Registry(CountingMesh(Changing(members)), interval=60)
     quote = Quote.from_bytes(QUOTES[IDENTITIES[0].peer_id].payload, "")
     for member in members:

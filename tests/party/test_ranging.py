@@ -17,7 +17,7 @@ from tacit.wire import MAX_ROUND_TRIPS
 
 
 def peer_id(number: int) -> str:
-    return f"peer{number}".ljust(43, "-")
+    return f"peer{number}".ljust(43, "A")
 
 
 class Table:
