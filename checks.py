@@ -9,6 +9,7 @@ from __future__ import annotations
 from .records import distinct, integer, many, text
 
 MAX_TOKENS = 1 << 20
+MAX_SEQUENCES = 64  # of a session
 PROTOCOLS = ("pair", "crypten")
 
 
@@ -35,7 +36,6 @@ is_url = text(r"https?://[A-Za-z0-9.:_\[\]/-]{1,255}", "an http(s) address")
 is_version = text(r"[0-9A-Za-z.+-]{1,32}", "a version")
 is_role = integer(0, 2)
 is_tokens = integer(1, MAX_TOKENS)
-is_new_tokens = integer(0, MAX_TOKENS)
 is_peers = distinct(many(is_peer_id, 3, 3))
 is_currency = text(r"[A-Z]{3}", "a currency (three capital letters)")
 is_amount = integer(0, 10**15)

@@ -6,8 +6,8 @@
 | `Charge.cost` | units of currency, as exact decimal text |
 
 A committee's price is the compute price of peers 0 and 1 and the dealer price of peer 2. What is free is free in every
-currency; prices above zero add up only in one. Tokens charged for are those of the prompt and one for every step of the
-model, the end of the text included; a session that broke left no receipts, and nothing is charged for it. There is no
+currency; prices above zero add up only in one. Tokens charged for are those that went through the model: the prompt's, and
+every answered token that was fed back for the next; a session that broke left no receipts, and nothing is charged for it. There is no
 settlement: a quote is bound into what the peers sign (`wire.Statement`, `receipts.Receipt`), and shown.
 """
 

@@ -5,7 +5,7 @@
 | session, role, peer_id, peers | its seat |
 | model, manifest_hash, protocol, version | what it ran (its word: a signature proves who says so, not which code ran) |
 | quotes | what it was seated for: hashes of the three signed quotes, in role order |
-| prompt_tokens, steps | how much: tokens of the first step, and steps of the model |
+| tokens, steps | how much: tokens that went through the model, and in how many steps |
 | rounds, online_bytes, offline_bytes | what it cost: rounds, bytes sent to its partner, bytes from the dealer |
 | transcript | SHA-256 over everything that was opened, in order: both peers must have the same |
 
@@ -21,13 +21,11 @@ from typing import ClassVar
 from .checks import (
     is_hash,
     is_model,
-    is_new_tokens,
     is_peer_id,
     is_peers,
     is_protocol,
     is_quotes,
     is_session,
-    is_tokens,
     is_version,
 )
 from .errors import PeerError
@@ -50,7 +48,7 @@ class Receipt(Record):
     protocol: str
     manifest_hash: str
     version: str
-    prompt_tokens: int
+    tokens: int
     steps: int
     rounds: int
     online_bytes: int
@@ -69,8 +67,8 @@ class Receipt(Record):
         "protocol": is_protocol,
         "manifest_hash": is_hash,
         "version": is_version,
-        "prompt_tokens": is_tokens,
-        "steps": is_new_tokens,
+        "tokens": _COUNT,
+        "steps": _COUNT,
         "rounds": _COUNT,
         "online_bytes": _COUNT,
         "offline_bytes": _COUNT,
@@ -78,15 +76,10 @@ class Receipt(Record):
         "quotes": is_quotes,
     }
 
-    @property
-    def tokens(self) -> int:
-        """What is charged for: the prompt, and a token for every step."""
-        return self.prompt_tokens + self.steps
-
 
 Pair = tuple[Receipt, Receipt]
 SHARED = (
-    "session", "peers", "model", "protocol", "manifest_hash", "prompt_tokens", "steps", "rounds", "online_bytes",
+    "session", "peers", "model", "protocol", "manifest_hash", "tokens", "steps", "rounds", "online_bytes",
     "transcript", "quotes",
 )  # fmt: skip
 

@@ -30,7 +30,6 @@ from .checks import (
     is_hash,
     is_model,
     is_name,
-    is_new_tokens,
     is_peer_id,
     is_peers,
     is_protocol,
@@ -38,7 +37,6 @@ from .checks import (
     is_role,
     is_session,
     is_time,
-    is_tokens,
     is_version,
     short_id,
 )
@@ -47,6 +45,7 @@ from .members import Members
 from .quotes import Price
 from .records import Check, Record, constant, distinct, integer, many, mapping, maybe, plain_summary, record, text
 from .signed import Signed
+from .sizes import Sizes
 
 SHUTTING_DOWN = "is shutting down"  # the reason that a peer gives when it was told to end
 ROLE_NAMES = ("compute peer 0", "compute peer 1", "dealer", "client")
@@ -61,8 +60,7 @@ _ASKED: dict[str, Check] = {
     "client_key": is_curve_key,
     "model": is_model,
     "protocol": is_protocol,
-    "prompt_tokens": is_tokens,
-    "max_new_tokens": is_new_tokens,
+    "sizes": record(Sizes),
 }
 
 
@@ -70,7 +68,8 @@ _ASKED: dict[str, Check] = {
 class SessionRequest(Record):
     """A client asks the coordinator for three peers. It tells sizes and a model, never text.
 
-    `operators`: the only ones it accepts, any if empty. `without`: peer ids it does not want, since they failed it.
+    `sizes`: how large the session may become. `operators`: the only ones it accepts, any if empty. `without`: peer ids it
+    does not want, since they failed it.
     `max_price` in `currency`: the most it pays for a million tokens, in millionths; no maximum if `currency` is empty.
     """
 
@@ -78,8 +77,7 @@ class SessionRequest(Record):
     client_key: str
     model: str
     protocol: str
-    prompt_tokens: int
-    max_new_tokens: int
+    sizes: Sizes
     operators: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     max_price: int = 0
@@ -109,8 +107,7 @@ class Offer(Record):
     model: str
     protocol: str
     client_key: str
-    prompt_tokens: int
-    max_new_tokens: int
+    sizes: Sizes
     quotes: tuple[str, str, str]
 
     CHECKS: ClassVar[dict[str, Check]] = {**_ASKED, "role": is_role, "peers": is_peers, "quotes": is_quotes}
@@ -185,8 +182,7 @@ class Statement(Record):
     endpoint: str
     curve_key: str
     client_key: str
-    prompt_tokens: int
-    max_new_tokens: int
+    sizes: Sizes
     quotes: tuple[str, str, str]
 
     CONTEXT: ClassVar[str] = "tacit/statement/1"
@@ -284,8 +280,7 @@ def check_statements(
             "model": request.model,
             "protocol": request.protocol,
             "client_key": request.client_key,
-            "prompt_tokens": request.prompt_tokens,
-            "max_new_tokens": request.max_new_tokens,
+            "sizes": request.sizes,
         }
         if claimed.operator != member.operator:
             raise IdentityError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..checks import PROTOCOLS
 from ..config import Config
 from ..errors import TacitError, UsageError
+from ..sizes import Sizes
 from ..tracing.recorder import Traces
 from ..transport import new_context
 from .catalogue import PROTOCOL, Catalogue
@@ -130,7 +131,7 @@ class Client:
             raise UsageError(f"{protocol!r} is not a protocol of sessions; choose one of {', '.join(PROTOCOLS)}")
         facts = replace(found.facts, protocol=protocol)
 
-        def start(prompt_tokens: int, new_tokens: int) -> Runner:
+        def start(sizes: Sizes) -> Runner:
             opener = Opener(
                 self._context,
                 self._directory,
@@ -142,7 +143,7 @@ class Client:
                 self._traces,
                 self._network,
             )
-            return ResumingSession(opener, self._policy, prompt_tokens, new_tokens, on_resume)
+            return ResumingSession(opener, self._policy, sizes, on_resume)
 
         return Generation(
             facts,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from ..errors import PeerError, TacitError, UsageError
 from ..manifest import Manifest
 from . import tokens
+from .answer import ModelFacts
 from .directory import Directory
-from .generation import ModelFacts
 from .verify import check_hash
 
 PROTOCOL = "pair"  # unless another one is asked for

@@ -13,11 +13,12 @@ from ..errors import IdentityError, TacitError
 from ..livenetwork import LiveNetwork
 from ..members import Pinned
 from ..quotes import Price, Quotes
+from ..sizes import Sizes
 from ..tracing.recorder import Traces, clock
 from ..transport import CurveKeys, LinkSettings, dial_peers
 from ..wire import CLIENT, SessionRequest
+from .answer import ModelFacts
 from .directory import Directory
-from .generation import ModelFacts
 from .policy import check_choice
 from .receipts import Auditor, Book
 from .session import PrivateSession
@@ -68,8 +69,7 @@ class Opener:
 
     def seat(
         self,
-        prompt_tokens: int,
-        max_new_tokens: int,
+        sizes: Sizes,
         operators: Collection[str] = (),
         without: Collection[str] = (),
     ) -> Seated:
@@ -86,8 +86,7 @@ class Opener:
             client_key=keys.public,
             model=self._model.name,
             protocol=self._model.protocol,
-            prompt_tokens=prompt_tokens,
-            max_new_tokens=max_new_tokens,
+            sizes=sizes,
             operators=tuple(sorted(operators)),
             without=tuple(sorted(without)),
             max_price=self._most.amount if self._most else 0,

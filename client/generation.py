@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Protocol
 
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..quotes import Charge
 from ..receipts import Receipt
-from .results import Completion, FinishReason, Piece, Resume, Timings, TokenLogprob, Traffic, Usage
-from .sampling import Sampler, Sampling
-from .tokens import Detokenizer, StopScanner, Tokenizer, prompt_ids
+from ..sizes import Sizes
+from .answer import Answer, ModelFacts
+from .feeds import Feed
+from .results import Completion, Piece, Resume, Timings, Traffic, Usage
+from .sampling import Sampling
+from .tokens import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,19 @@ class StepCost:
     compute_us: int = 0  # of the slower compute peer
     waiting_us: int = 0  # of that peer, on its links
 
+    def plus(self, other: StepCost) -> StepCost:
+        """Of two steps, one after the other."""
+        return StepCost(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    logits: NDArray[np.float64]  # (V,)
+    logits: NDArray[np.float64]  # (B, V)
     cost: StepCost
 
 
 class Runner(Protocol):
-    """Runs the model, one step after another, for one answer."""
+    """Runs the model, one step after another."""
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -60,28 +67,18 @@ class Runner(Protocol):
     def charge(self) -> Charge | None:
         """What the session that gave the last token costs; None where nobody is paid."""
 
-    def step(self, tokens: Sequence[int], ahead: int) -> Step:
-        """Logits after these tokens; at most `ahead` more steps of one token will follow."""
+    def step(self, feeds: Sequence[Feed], ahead: int, forget: Sequence[int] = ()) -> Step:
+        """Logits after the last token of each feed. The sequences in `forget` are given up first.
+
+        At most `ahead` more steps will follow in which each of these sequences goes on by one token: what is prepared for
+        them is not lost if it comes otherwise, but takes the peers' time.
+        """
 
     def finish(self) -> None:
         """The answer is complete: part in order."""
 
     def abort(self) -> None:
         """Part at once, whatever state the session is in. Never raises."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What the client knows about a model from its manifest."""
-
-    name: str
-    protocol: str
-    manifest_hash: str
-    vocab: int
-    context: int
-    layers: int
-    bos: int | None
-    eos: tuple[int, ...]
 
 
 class Generation:
@@ -96,28 +93,25 @@ class Generation:
         model: ModelFacts,
         tokenizer: Tokenizer,
         prompt: str | Sequence[int],
-        start: Callable[[int, int], Runner],
+        start: Callable[[Sizes], Runner],
         *,
         max_new_tokens: int,
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
     ) -> None:
-        """`start(prompt_tokens, max_new_tokens)` opens the session. Raises UsageError for what cannot be done."""
-        if max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+        """`start(sizes)` opens the session. Raises UsageError for what cannot be done."""
         self.model = model
-        self._prompt = prompt_ids(tokenizer, prompt, model.context)
-        # The last token is never fed back, so it may stand just behind the context.
-        self._max_new_tokens = min(max_new_tokens, model.context - len(self._prompt) + 1)
-        self._sampler = Sampler(sampling)
-        self._logprobs: list[TokenLogprob] | None = [] if sampling.logprobs else None
-        self._detokenizer = Detokenizer(tokenizer, self._prompt)
-        self._stop = StopScanner(stop)
-        self._eos = () if ignore_eos else model.eos
+        self._answer = Answer(
+            model,
+            tokenizer,
+            prompt,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            stop=stop,
+            ignore_eos=ignore_eos,
+        )
         self._start = start
-        self._token_ids: list[int] = []
-        self._text: list[str] = []
         self._costs: list[StepCost] = []
         self._seconds: list[float] = []
         self._setup_seconds = 0.0
@@ -145,12 +139,12 @@ class Generation:
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(self._text)
+        return self._answer.text
 
     @property
     def token_ids(self) -> tuple[int, ...]:
         """The tokens so far, without the end-of-text token."""
-        return tuple(self._token_ids)
+        return self._answer.token_ids
 
     @property
     def costs(self) -> tuple[StepCost, ...]:
@@ -182,11 +176,12 @@ class Generation:
 
     def _run(self) -> Generator[Piece, None, None]:
         asked = time.perf_counter()
-        runner = self._start(len(self._prompt), self._max_new_tokens)
+        answer = self._answer
+        runner = self._start(Sizes.of([len(answer.prompt)], answer.max_new_tokens))
         self._setup_seconds = time.perf_counter() - asked
         try:
             try:
-                reason = yield from self._steps(runner, asked)
+                yield from self._steps(runner, asked)
             except GeneratorExit:  # the reader left between two steps: an answer that ended early, not a failure
                 runner.finish()
                 raise
@@ -196,45 +191,23 @@ class Generation:
         except BaseException:  # Ctrl-C too: the peers must not keep a session nobody reads
             runner.abort()
             raise
-        self._result = self._account(reason, runner)
+        self._result = self._account(runner)
 
-    def _steps(self, runner: Runner, since: float) -> Generator[Piece, None, FinishReason]:
-        tokens, pending = self._prompt, list[int]()
-        reason: FinishReason = "length"
-        for left in range(self._max_new_tokens - 1, -1, -1):
+    def _steps(self, runner: Runner, since: float) -> Generator[Piece, None, None]:
+        answer, tokens, start = self._answer, tuple(self._answer.prompt), 0
+        while not answer.done:
             if self._seconds:
                 since = time.perf_counter()  # the reader's own time between two pieces is not ours
-            step = runner.step(tokens, left)
-            chosen = self._sampler.choose(step.logits)
+            step = runner.step([Feed(0, 0, start, tokens)], answer.left - 1)
+            pieces = answer.take(step.logits[0])
             self._costs.append(step.cost)
             self._seconds.append(time.perf_counter() - since)
-            if chosen in self._eos:
-                reason = "stop"
-                break
-            self._token_ids.append(chosen)
-            if self._logprobs is not None and (logprob := self._sampler.logprob(step.logits, chosen)):
-                self._logprobs.append(logprob)
-            pending.append(chosen)
-            if text := self._stop.add(self._detokenizer.add(chosen)):
-                yield self._piece(text, pending)
-            if self._stop.stopped:
-                reason = "stop"
-                break
-            tokens = [chosen]
-        if not self._stop.stopped:
-            if rest := self._stop.add(self._detokenizer.flush()) + self._stop.flush():
-                yield self._piece(rest, pending)
-            if self._stop.stopped:
-                reason = "stop"
-        return reason
+            yield from pieces
+            if not answer.done:
+                start, tokens = start + len(tokens), (answer.last,)
 
-    def _piece(self, text: str, pending: list[int]) -> Piece:
-        piece = Piece(text, pending)
-        pending.clear()
-        self._text.append(text)
-        return piece
-
-    def _account(self, reason: FinishReason, runner: Runner) -> Completion:
+    def _account(self, runner: Runner) -> Completion:
+        answer = self._answer
         costs = self._costs[1:] or self._costs
         seconds = self._seconds[1:] or self._seconds
         steps = len(costs)
@@ -243,8 +216,8 @@ class Generation:
             token_ids=self.token_ids,
             model=self.model.name,
             protocol=self.model.protocol,
-            finish_reason=reason,
-            usage=Usage.of(len(self._prompt), len(self._token_ids), runner.charge),
+            finish_reason=answer.finish_reason or "length",
+            usage=Usage.of(len(answer.prompt), len(answer.token_ids), runner.charge),
             timings=Timings(
                 first_token_ms=1e3 * self._seconds[0],
                 per_token_ms=1e3 * sum(seconds) / steps,
@@ -260,5 +233,5 @@ class Generation:
             peers=runner.peers,
             resumes=tuple(runner.resumes),
             receipts=tuple(runner.receipts),
-            logprobs=None if self._logprobs is None else tuple(self._logprobs),
+            logprobs=None if answer.logprobs is None else tuple(answer.logprobs),
         )

@@ -9,8 +9,10 @@ from typing import Any
 from ..quotes import Charge
 from ..receipts import Receipt
 from . import tokens
+from .answer import ModelFacts
 from .extras import need_peer_extra
-from .generation import Generation, ModelFacts, Step, StepCost
+from .feeds import Feed, batch_of
+from .generation import Generation, Step, StepCost
 from .results import Resume
 from .sampling import Sampling
 
@@ -31,15 +33,14 @@ class PlainRunner:
         self._spec = spec
         self._protocol = Plain(spec, weights)
         self._caches = self._protocol.new_cache()
-        self._position = 0
 
-    def step(self, tokens: Sequence[int], ahead: int) -> Step:
+    def step(self, feeds: Sequence[Feed], ahead: int, forget: Sequence[int] = ()) -> Step:
         from ..models.decoder import forward
 
         started = time.perf_counter()
-        logits = forward(self._protocol, self._spec, list(tokens), self._caches, self._position)
-        self._position += len(tokens)
-        return Step(logits[0], StepCost(compute_us=int(1e6 * (time.perf_counter() - started))))
+        tokens = [token for feed in feeds for token in feed.tokens]
+        logits = forward(self._protocol, self._spec, tokens, self._caches, batch_of(feeds, forget))
+        return Step(logits, StepCost(compute_us=int(1e6 * (time.perf_counter() - started))))
 
     def finish(self) -> None:
         """Nobody to part from."""
@@ -85,7 +86,7 @@ class PlainModel:
             self.facts,
             self.tokenizer,
             prompt,
-            lambda prompt_tokens, new_tokens: PlainRunner(self._spec, self._weights),
+            lambda sizes: PlainRunner(self._spec, self._weights),
             max_new_tokens=max_new_tokens,
             sampling=Sampling(**sampling),
             stop=stop,

@@ -129,6 +129,7 @@ def receipts_folder() -> Path:
 class Seen:
     """What the client counted itself, from the peers' reports step by step."""
 
+    tokens: int
     steps: int
     rounds: int
     online_bytes: tuple[int, int]
@@ -158,7 +159,7 @@ class Auditor:
                 "model": seat.model,
                 "protocol": seat.protocol,
                 "manifest_hash": seat.manifest_hash,
-                "prompt_tokens": seat.prompt_tokens,
+                "tokens": seen.tokens,
                 "steps": seen.steps,
                 "rounds": seen.rounds,
                 "online_bytes": seen.online_bytes[role],

@@ -41,7 +41,7 @@ class Piece(str):
 class Usage:
     """Tokens, and what they cost by the peers' quotes, as exact decimal text; None in the clear.
 
-    Charged for are the tokens of the prompt and one for each step of the model, which the end of the text takes too. After
+    Charged for are the tokens that went through the model: the prompt, and every token that was fed back for the next. After
     a resume that is the last committee's work alone, to which the tokens so far were a prompt.
     """
 

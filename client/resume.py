@@ -20,12 +20,17 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import IdentityError, NetworkError, PeerError, PeerLost, RefusedError, TacitError
 from ..quotes import Charge
 from ..receipts import Receipt
+from ..sizes import Sizes
 from ..wire import SHUTTING_DOWN
 from .connect import Opener, Seated
-from .generation import Step
+from .feeds import Feed, steps
+from .generation import Step, StepCost
 from .policy import Policy
 from .results import Resume
 from .session import PrivateSession
@@ -36,36 +41,40 @@ PATIENCE = 5.0  # seconds
 _PAUSE = 0.2
 
 Heard = Callable[[Resume], None]
+Progress = Callable[[int, int], None]  # tokens done, tokens in all
 
 
 class ResumingSession:
-    """A `Runner` over one session after another. One answer, one thread."""
+    """A `Runner` over one session after another. One thread."""
 
     def __init__(
         self,
         opener: Opener,
         policy: Policy,
-        prompt_tokens: int,
-        max_new_tokens: int,
+        sizes: Sizes,
         heard: Heard = lambda resume: None,
+        progress: Progress = lambda done, total: None,
     ) -> None:
-        """Opens the first session. `heard` is told of every resume. Raises as `Opener.seat` and `Opener.dial` do."""
+        """Opens the first session. `heard` is told of every resume; `progress` of tokens that are through, where a step has
+        more than go in at once. Raises as `Opener.seat` and `Opener.dial` do."""
         self.resumes: list[Resume] = []
         self.receipts: tuple[Receipt, ...] = ()
         self._opener = opener
         self._policy = policy
         self._heard = heard
-        self._prompt_tokens = prompt_tokens
-        self._held: list[int] = []
+        self._progress = progress
+        self._sizes = sizes
+        self._held: dict[int, list[int]] = {}  # by slot
+        self._later = 0  # tokens fed after the first step
         self._without: set[str] = set()
         self._losses = 0
         self._session: PrivateSession | None = None
-        self._seated = opener.seat(prompt_tokens, max_new_tokens, policy.first_choice())
+        self._seated = opener.seat(sizes, policy.first_choice())
         self._operators = {seat.operator for seat in self._seated.seats}
         try:
             self._session = opener.dial(self._seated)
         except (PeerError, NetworkError) as error:
-            self._resume(error, prompt_tokens, max_new_tokens)
+            self._resume(error)
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -76,16 +85,48 @@ class ResumingSession:
         """Of the session that gave the last token: for one that broke nobody signed anything, so nothing is owed."""
         return None if self._session is None else self._session.charge
 
-    def step(self, tokens: Sequence[int], ahead: int) -> Step:
-        """Logits after these tokens, from whichever committee can give them. Raises the loss that could not be mended."""
-        self._held += tokens
-        unsent = list(tokens)
+    def step(self, feeds: Sequence[Feed], ahead: int, forget: Sequence[int] = ()) -> Step:
+        """Logits after the last token of each feed, from whichever committee can give them. Raises the loss that could not be
+        mended, UsageError for feeds that a session of these sizes has no room for."""
+        pieces = steps(feeds, self._sizes)
+        if self._held:
+            self._later += sum(len(feed.tokens) for feed in feeds)
+        held = self._held
+        for feed in sorted(feeds, key=lambda feed: feed.source == feed.slot):  # forks are of what was there before
+            if feed.source != feed.slot:
+                held[feed.slot] = held[feed.source][: feed.start]
+            tokens = held.setdefault(feed.slot, [])
+            tokens[feed.start :] = feed.tokens
+        for slot in forget:
+            if all(feed.slot != slot for feed in feeds):
+                held.pop(slot, None)
         while True:
             try:
-                return self._open.step(unsent, ahead)
+                return self._taken(pieces, len(feeds), ahead, forget)
             except (PeerError, NetworkError) as error:
-                self._resume(error, len(self._held), ahead + 1)
-                unsent = self._held
+                self._resume(error)
+                # All that is held goes in anew; what belongs to these feeds comes last, and is what is asked for.
+                slots = [feed.slot for feed in feeds]
+                others = [slot for slot in held if slot not in slots]
+                again = [Feed(slot, slot, 0, tuple(held[slot])) for slot in others + slots]
+                pieces = [
+                    [(number - len(others), feed) for number, feed in piece] for piece in steps(again, self._sizes)
+                ]
+                forget = ()
+
+    def _taken(self, pieces: list[list[tuple[int, Feed]]], count: int, ahead: int, forget: Sequence[int]) -> Step:
+        """Take the pieces one after another; the logits after the last piece of each feed from 0 to count - 1."""
+        found: dict[int, NDArray[np.float64]] = {}
+        total, done, cost = sum(len(feed.tokens) for piece in pieces for _, feed in piece), 0, StepCost()
+        for place, piece in enumerate(pieces):
+            last = place == len(pieces) - 1
+            step = self._open.step([feed for _, feed in piece], ahead if last else 0, () if place else forget)
+            cost = cost.plus(step.cost)
+            found |= {number: step.logits[row] for row, (number, _) in enumerate(piece)}
+            done += sum(len(feed.tokens) for _, feed in piece)
+            if not last:
+                self._progress(done, total)
+        return Step(np.stack([found[number] for number in range(count)]), cost)
 
     def finish(self) -> None:
         """Part in order. A peer that is lost now takes nothing with it: the answer is complete."""
@@ -106,9 +147,10 @@ class ResumingSession:
             raise NetworkError("no session is open")
         return self._session
 
-    def _resume(self, error: TacitError, tokens: int, new_tokens: int) -> None:
+    def _resume(self, error: TacitError) -> None:
         """Open a session on another committee, or raise `error` with the reason why that cannot be."""
         started = time.perf_counter()
+        self._sizes = self._sizes.holding([len(tokens) for tokens in self._held.values()])
         while True:
             self.abort()
             self._session = None
@@ -122,7 +164,7 @@ class ResumingSession:
             if culprit is not None:
                 self._without.add(lost.seats[culprit].peer_id)
             try:
-                self._seated = self._seat(tokens, new_tokens, lost if culprit is None else None)
+                self._seated = self._seat(lost if culprit is None else None)
             except IdentityError:
                 raise
             except TacitError as refusal:
@@ -134,7 +176,7 @@ class ResumingSession:
                 error = next_error
         name = "" if culprit is None else self._opener.names(lost)[culprit]
         resume = Resume(
-            len(self._held) - self._prompt_tokens if self._held else 0,
+            self._later,
             name,
             str(error),
             self.peers,
@@ -144,20 +186,20 @@ class ResumingSession:
         log.info("%s; going on with %s", error, ", ".join(self.peers))
         self._heard(resume)
 
-    def _seat(self, tokens: int, new_tokens: int, doubtful: Seated | None) -> Seated:
+    def _seat(self, doubtful: Seated | None) -> Seated:
         """Three peers; where one of `doubtful` is at fault, others than these if there are any."""
         operators = self._policy.later_choice(self._operators, self._opener.pinned)
         if doubtful is not None:
             others = self._without | {seat.peer_id for seat in doubtful.seats}
             try:
-                return self._opener.seat(tokens, new_tokens, operators, others)
+                return self._opener.seat(self._sizes, operators, others)
             except RefusedError:
                 log.info("no committee without all of the three peers, one of which failed")
         deadline = time.monotonic() + PATIENCE
         away: TacitError | None = None
         while True:
             try:
-                return self._opener.seat(tokens, new_tokens, operators, self._without)
+                return self._opener.seat(self._sizes, operators, self._without)
             except IdentityError:
                 raise
             except TacitError as error:

@@ -2,11 +2,12 @@
 
 | step | to each compute peer | from each compute peer |
 | --- | --- | --- |
-| 0 | "prompt": a DPF key for every token of the prompt | "logits": V shares of 32 bits, and what they cost |
-| k | "prompt": a key for the token just chosen | "logits" |
+| 0 | "tokens": a DPF key for every token of the prompts | "logits": V shares of 32 bits for each sequence, and what they cost |
+| k | "tokens": a key for each token just chosen, or for what else is new | "logits" |
 | last | "end" | "account", then "receipt": signed |
 
-A key alone says nothing of its token, a share nothing of the logits; the sizes tell how many tokens there are.
+Which sequence a token belongs to is said in the clear (`batch.py`). A key alone says nothing of its token, a share nothing of
+the logits; the sizes tell how many tokens there are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..receipts import Receipt
 from ..signed import Signed
 from ..tracing.recorder import DONE, Recorder
 from ..transport import Circle, Link
+from .feeds import Feed, batch_of
 from .generation import Step, StepCost
 from .receipts import Auditor, Seen
 from .results import Resume
@@ -37,13 +39,13 @@ _COUNTER = 1 << 48
 class _Share:
     """One peer's answer to a step."""
 
-    words: NDArray[np.uint32]  # (V,)
+    words: NDArray[np.uint32]  # (B, V)
     scale: int
     cost: StepCost
 
 
 class PrivateSession:
-    """A `Runner` over two open links, in role order. One answer, one thread."""
+    """A `Runner` over two open links, in role order. One thread."""
 
     resumes: tuple[Resume, ...] = ()  # see resume.py: this one ends with its peers
 
@@ -74,30 +76,31 @@ class PrivateSession:
         self._timeout = timeout
         self._tree_keys = tree_keys(session)
         self._step = 0
-        self._prompt_tokens = 0
+        self._tokens = 0
         self._price = price
         self._recorder = recorder
         self._auditor = auditor
         self._costs: tuple[list[StepCost], list[StepCost]] = ([], [])
         self.receipts: tuple[Receipt, ...] = ()
 
-    def step(self, tokens: Sequence[int], ahead: int) -> Step:
-        """Logits after these tokens. Raises PeerLost, PeerError or NetworkError, which end the session everywhere."""
+    def step(self, feeds: Sequence[Feed], ahead: int, forget: Sequence[int] = ()) -> Step:
+        """Logits after the last token of each feed. Raises PeerLost, PeerError or NetworkError, which end the session everywhere."""
         before = self._client_bytes()
         if self._recorder is not None:
             self._recorder.begin(self._step, "keys")
+        tokens = [token for feed in feeds for token in feed.tokens]
         pairs = [one_hot_keys(token, self._vocab, self._tree_keys) for token in tokens]
+        batch = batch_of(feeds, forget).to_bytes()
         for link, keys in zip(self._links, zip(*pairs, strict=True), strict=True):
-            link.send("prompt", b"".join(keys), step=self._step, tokens=len(tokens), ahead=ahead)
+            link.send("tokens", b"".join(keys), step=self._step, batch=batch, ahead=ahead)
         if self._recorder is not None:
             self._recorder.enter("answer")
-        first, second = (self._receive(link) for link in self._links)
+        first, second = (self._receive(link, len(feeds)) for link in self._links)
         if self._recorder is not None:
             self._recorder.enter("logits")
         if first.scale != second.scale:
             raise self._wrong(self._links[1], "gave its logits another scale than its partner")
-        if self._step == 0:
-            self._prompt_tokens = len(tokens)
+        self._tokens += len(tokens)
         self._step += 1
         for costs, share in zip(self._costs, (first, second), strict=True):
             costs.append(share.cost)
@@ -110,7 +113,7 @@ class PrivateSession:
     @property
     def charge(self) -> Charge | None:
         """For the tokens so far; None if nobody quoted anything."""
-        return Charge(self._price, self._prompt_tokens + self._step) if self._price else None
+        return Charge(self._price, self._tokens) if self._price else None
 
     def finish(self) -> None:
         """Say "end", take the peers' final account and their receipts, close.
@@ -129,7 +132,7 @@ class PrivateSession:
         rounds = [sum(cost.rounds for cost in costs) for costs in self._costs]
         online = [sum(cost.online_bytes for cost in costs) for costs in self._costs]
         offline = [sum(cost.offline_bytes for cost in costs) for costs in self._costs]
-        seen = Seen(self._step, rounds[0], (online[0], online[1]), (offline[0], offline[1]))
+        seen = Seen(self._tokens, self._step, rounds[0], (online[0], online[1]), (offline[0], offline[1]))
         self.receipts = self._auditor.settle((first, second), seen)
 
     def _receipt(self, link: Link) -> Signed:
@@ -146,8 +149,8 @@ class PrivateSession:
         if self._recorder is not None:
             self._recorder.close(ended)
 
-    def _receive(self, link: Link) -> _Share:
-        message = link.receive("logits", size=4 * self._vocab, timeout=self._timeout)
+    def _receive(self, link: Link, sequences: int) -> _Share:
+        message = link.receive("logits", size=4 * self._vocab * sequences, timeout=self._timeout)
 
         def field(name: str, low: int, high: int) -> int:
             try:
@@ -157,6 +160,7 @@ class PrivateSession:
                 raise
 
         field("step", self._step, self._step)
+        field("rows", sequences, sequences)
         field("bits", _BITS, _BITS)
         field("count", self._vocab, self._vocab)
         field("layers", self._layers, self._layers)
@@ -169,7 +173,7 @@ class PrivateSession:
             compute_us=field("compute_us", 0, _COUNTER),
             waiting_us=field("wait_us", 0, _COUNTER),
         )
-        return _Share(np.frombuffer(message.body, "<u4"), scale, cost)
+        return _Share(np.frombuffer(message.body, "<u4").reshape(sequences, self._vocab), scale, cost)
 
     def _wrong(self, link: Link, reason: str) -> PeerError:
         error = PeerError(link.remote, reason)

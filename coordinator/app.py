@@ -149,6 +149,19 @@ def http_status(error: TacitError) -> int:
     return 502
 
 
+def _sizes_schema() -> dict[str, Any]:
+    words = {
+        "sequences": "sequences at a time",
+        "step_tokens": "new tokens in one step, all sequences together",
+        "step_pairs": "pairs of a new token and one that it sees, in one step",
+        "kept_tokens": "tokens kept at a time, all sequences together",
+    }
+    properties = {
+        name: {"type": "integer", "minimum": 1, "description": f"the most {what}"} for name, what in words.items()
+    }
+    return {"type": "object", "properties": properties, "required": sorted(words), "additionalProperties": False}
+
+
 def _session_schema() -> dict[str, Any]:
     text, number = {"type": "string"}, {"type": "integer"}
     properties = {
@@ -156,8 +169,7 @@ def _session_schema() -> dict[str, Any]:
         "client_key": {**text, "description": "the client's fresh CURVE public key, z85"},
         "model": text,
         "protocol": {**text, "enum": list(PROTOCOLS)},
-        "prompt_tokens": {**number, "minimum": 1},
-        "max_new_tokens": {**number, "minimum": 0},
+        "sizes": _sizes_schema(),
         "operators": {"type": "array", "items": text, "description": "the only ones accepted; any if empty"},
         "without": {"type": "array", "items": text, "description": "ids of peers that failed this client"},
         "max_price": {**number, "minimum": 0, "description": "the most for a million tokens, in millionths"},

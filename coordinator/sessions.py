@@ -109,8 +109,7 @@ class Sessions:
                 model=request.model,
                 protocol=request.protocol,
                 client_key=request.client_key,
-                prompt_tokens=request.prompt_tokens,
-                max_new_tokens=request.max_new_tokens,
+                sizes=request.sizes,
                 quotes=(quote_hash(quotes[0]), quote_hash(quotes[1]), quote_hash(quotes[2])),
             )
             try:
@@ -167,10 +166,8 @@ def _kept() -> Iterator[None]:
 
 def _check_length(request: SessionRequest, offer: ModelOffer) -> None:
     context = offer.summary.get("context")
-    if (
-        isinstance(context, int) and request.prompt_tokens + request.max_new_tokens - 1 > context
-    ):  # the last new token is never fed back
+    if isinstance(context, int) and not request.sizes.fits(context):
         raise UsageError(
-            f"{request.prompt_tokens} prompt tokens and {request.max_new_tokens} new ones do not fit into the context "
-            f"of {offer.name}, which is {context} tokens; shorten the prompt or ask for fewer"
+            f"{request.sizes} do not fit into the context of {offer.name}, which is {context} tokens; shorten the prompt "
+            "or ask for fewer"
         )

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from ..errors import ModelError
-from ..protocols.base import Cache, Protocol, S, Spec, Tokens
+from ..protocols.base import Batch, Cache, Protocol, S, Spec, Tokens
 from . import gpt2, llama
 
 
-def forward(p: Protocol[S, Tokens, Cache], spec: Spec, tokens: Tokens, caches: list[Cache], start: int) -> S:
-    """Logits after the last of T new tokens, the first at position `start`: (1, V). Extends each layer's cache by T.
+def forward(p: Protocol[S, Tokens, Cache], spec: Spec, tokens: Tokens, caches: list[Cache], batch: Batch) -> S:
+    """Logits after the last token of each of the batch's B sequences: (B, V). Extends each layer's cache.
 
     `caches` comes from ``p.new_cache()``. ModelError for an architecture without a definition.
     """
     match spec.architecture:
         case "llama":
-            return llama.forward(p, spec, tokens, caches, start)
+            return llama.forward(p, spec, tokens, caches, batch)
         case "gpt2":
-            return gpt2.forward(p, spec, tokens, caches, start)
+            return gpt2.forward(p, spec, tokens, caches, batch)
         case other:
             raise ModelError(f"architecture {other!r} has no definition (only 'llama' or 'gpt2')")

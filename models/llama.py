@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ..protocols.base import Cache, Protocol, S, Spec, Tokens
+from ..protocols.base import Batch, Cache, Protocol, S, Spec, Tokens
 
 
-def forward(p: Protocol[S, Tokens, Cache], spec: Spec, tokens: Tokens, caches: list[Cache], start: int) -> S:
-    """Logits after the last of T new tokens, the first at position `start`: (1, V). Extends each layer's cache by T."""
-    x = p.embed(tokens, start)  # (T, C)
+def forward(p: Protocol[S, Tokens, Cache], spec: Spec, tokens: Tokens, caches: list[Cache], batch: Batch) -> S:
+    """Logits after the last token of each of the batch's B sequences: (B, V). Extends each layer's cache."""
+    x = p.embed(tokens, batch)  # (T, C)
     for i in range(spec.layers):
         h = p.rms_norm(x, f"layers.{i}.norm1")
         h = p.linear(h, f"layers.{i}.qkv")  # (T, (H + 2 G) D)
-        h = p.attention(h, f"layers.{i}.attention", caches[i], start)  # (T, H D)
+        h = p.attention(h, f"layers.{i}.attention", caches[i], batch)  # (T, H D)
         if i == spec.layers - 1:
-            x, h = p.last(x), p.last(h)  # T = 1 from here on: nobody reads the other rows
+            x, h = p.last(x, batch), p.last(h, batch)  # T = B from here on: nobody reads the other rows
         h = p.linear(h, f"layers.{i}.out")  # (T, C)
         x = p.add(x, h)
         h = p.rms_norm(x, f"layers.{i}.norm2")
@@ -22,4 +22,4 @@ def forward(p: Protocol[S, Tokens, Cache], spec: Spec, tokens: Tokens, caches: l
         h = p.linear(h, f"layers.{i}.down")  # (T, C)
         x = p.add(x, h)
     x = p.rms_norm(x, "norm")
-    return p.linear(x, "head")  # (1, V)
+    return p.linear(x, "head")  # (B, V)

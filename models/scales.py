@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..protocols.base import Spec
+from ..protocols.base import Batch, Spec
 from ..protocols.pair.scales import CALIBRATED, COARSE, Ranges, Scales, make_scales
 from ..protocols.plain.plain import Plain
 from .checkpoint import load_checkpoint
@@ -83,7 +83,7 @@ def calibrate(
     for tokens in sequences:
         ids = list(tokens)[: spec.context]
         model = Plain(spec, folded, recorder)
-        forward(model, spec, ids, model.new_cache(), 0)
+        forward(model, spec, ids, model.new_cache(), Batch.one(len(ids)))
     return {
         site: {name: _rounded(value, up=name != "row_max_low" and name != "rms_low") for name, value in seen.items()}
         for site, seen in recorder.ranges.items()
@@ -117,10 +117,10 @@ def sample_sequences(spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], 
         model = Plain(spec, folded)
         caches = model.new_cache()
         ids = (head + drawn[:2])[: max(1, length // 2)]
-        logits = forward(model, spec, ids, caches, 0)
+        logits = forward(model, spec, ids, caches, Batch.one(len(ids)))
         while len(ids) < length:
             ids.append(int(np.argmax(logits[-1])))
-            logits = forward(model, spec, ids[-1:], caches, len(ids) - 1)
+            logits = forward(model, spec, ids[-1:], caches, Batch.one(1, len(ids) - 1))
         out.append(ids)
     return out
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ..errors import ConfigError
+from ..sizes import Sizes
 
 _UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 1 << 10, "MiB": 1 << 20,
           "GiB": 1 << 30, "TiB": 1 << 40}  # fmt: skip
@@ -34,7 +35,7 @@ class Need:
 class Weighed(Protocol):
     """A served model that knows what its sessions take."""
 
-    def need(self, role: int, prompt_tokens: int, max_new_tokens: int, protocol: str) -> Need: ...
+    def need(self, role: int, sizes: Sizes, protocol: str) -> Need: ...
 
 
 class Account:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..batch import Batch
 from ..kernels.prg import Prg, Purpose
 from ..manifest import Manifest
 from ..models.decoder import forward
@@ -37,6 +38,7 @@ class CryptenCompute:
     """At a compute peer."""
 
     scale = FRAC
+    discards = False  # CrypTen's generators are read from one step to the next
 
     def __init__(self, role: int, served: ServedModel, links: ComputeLinks) -> None:
         """ConfigError where CrypTen is not installed, ModelError if it cannot take the model's ranges."""
@@ -75,11 +77,11 @@ class CryptenCompute:
         self._dealt.begin(step)
 
     def share(self, logits: Any, step: int) -> np.ndarray:
-        noise = self._between.words(Purpose.MASK, step, 0, self._served.spec.vocab)
+        noise = self._between.words(Purpose.MASK, step, 0, logits.nelement())
         return client_share(logits, self._role, noise)
 
-    def dealt_bytes(self, length: int) -> int:
-        return token_step(self._served, min(length, self._served.spec.context - 1)).total.offline0
+    def dealt_bytes(self, batch: Batch) -> int:
+        return len(batch.parts) * token_step(self._served, batch.longest - 1).total.offline0
 
 
 class CryptenDealing:
@@ -114,7 +116,7 @@ def token_step(served: ServedModel, length: int) -> Shapes:
     spec = replace(served.spec, layers=1)
     shapes = Shapes(spec, weights_of(served).plans)
     with shapes.running():
-        forward(shapes, spec, 1, shapes.filled(length), length)
+        forward(shapes, spec, 1, shapes.filled(length), Batch.one(1, length))
     layer = [entry for entry in shapes.sites if entry[0].startswith("layers.")]
     shapes.sites += layer * (served.spec.layers - 1)
     return shapes

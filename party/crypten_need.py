@@ -50,11 +50,11 @@ def need(served: ServedModel, role: int, limits: SessionLimits, window: int) -> 
 
 def sizes(spec: Spec, role: int, limits: SessionLimits, window: int) -> Need:
     """The same, whether it can be or not."""
-    tokens = limits.prompt_tokens
-    total = tokens + max(1, limits.max_new_tokens) - 1
-    largest = max(elements(spec, tokens, 0), elements(spec, 1, total - 1))
+    tokens, total = limits.sizes.step_tokens, limits.sizes.kept_tokens
+    dense = min(2 * limits.sizes.step_pairs, tokens * total)
+    largest = elements(spec, tokens, total, dense)
     opened, answer = OPENED * largest, ANSWER * largest
-    dealt = dealt_bytes(spec, tokens, 0) + (total - tokens) * dealt_bytes(spec, 1, total - 1)
+    dealt = AHEAD * dealt_bytes(spec, tokens, dense)
     kept = 4 * spec.layers * total * spec.kv_heads * spec.head_size * WORD
     if role == DEALER:
         return Need(FIXED + GATE * opened + kept + min(dealt, UNSENT + answer), {0: 0, 1: 0}, {0: 0, 1: 0})
@@ -67,16 +67,17 @@ def sizes(spec: Spec, role: int, limits: SessionLimits, window: int) -> Need:
     return Need(FIXED + own + min(opened, UNSENT) + sum(unread.values()), frames, unread)
 
 
-def elements(spec: Spec, tokens: int, start: int) -> int:
-    """Elements of the largest input that a gate has in one step, at most."""
-    scores = spec.heads * tokens * (start + tokens)
-    operands = (spec.heads * tokens + spec.kv_heads * (start + tokens)) * spec.head_size
+def elements(spec: Spec, tokens: int, total: int, dense: int) -> int:
+    """Elements of the largest input that a gate has in a step of `tokens` rows, `dense` entries of score matrices and `total`
+    tokens kept, at most."""
+    scores = spec.heads * dense
+    operands = (spec.heads * tokens + spec.kv_heads * total) * spec.head_size
     return max(CLAMPED * tokens * spec.hidden, ROWS * scores, operands, tokens * spec.width)
 
 
-def dealt_bytes(spec: Spec, tokens: int, start: int) -> int:
-    """Bytes of a step's tuples, at most."""
-    scores = spec.heads * tokens * (start + tokens)
+def dealt_bytes(spec: Spec, tokens: int, dense: int) -> int:
+    """Bytes of such a step's tuples, at most."""
+    scores = spec.heads * dense
     rows = tokens * (spec.width + spec.heads * spec.head_size)
     layer = DEALT["act"] * tokens * spec.hidden + DEALT["scores"] * scores + DEALT["row"] * rows
     return (spec.layers + 1) * layer

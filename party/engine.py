@@ -2,27 +2,31 @@
 
 | who | step k |
 | --- | --- |
-| compute peer -> dealer | "plan" {step, tokens, digest}: what step to prepare, and what of the model all three must hold alike; |
-| | both peers ask for the same steps in the same order |
-| dealer -> compute peer | "correlations" ..., then "dealt" {step, microseconds} |
-| client -> compute peer | "prompt" {step, tokens, ahead}: tokens x key bytes |
-| compute peer -> client | "logits" {step, bits, scale, count, ...}: the share of the last position's logits |
+| client -> compute peer | "tokens" {step, batch, ahead}: a key for every new token; `batch` says of which sequences (`batch.py`) |
+| compute peer -> dealer | "plan" {deal, batch, digest}: what step to prepare, and what of the model all three must hold alike; |
+| | both peers ask for the same in the same order |
+| dealer -> compute peer | "correlations" ..., then "dealt" {deal, microseconds} |
+| compute peer -> client | "logits" {step, rows, bits, scale, count, ...}: the shares of the logits after each sequence's last token |
 | client -> compute peer | "end"; the peer answers "account" and tells the dealer "end"; its seat adds the signed |
 | | "receipt" (`party/session.py`) |
 
-The plan starts with the client's prompt and stays at most AHEAD_BYTES of correlations ahead of use, so the dealer works while
-the client thinks and nobody buffers without bound. The dealer sees step
-numbers and token counts, nothing that depends on a secret.
+The first plan comes with the client's first tokens. While the client says (`ahead`) that the same sequences will go on by one
+token each, plans run ahead of use by at most AHEAD_BYTES of correlations, so that the dealer works while the client thinks and
+nobody buffers without bound. Where the client then goes on otherwise (a sequence has ended, another begins), what was dealt
+ahead is thrown away unused and the next deal goes on from where the client does; deals are numbered, so nothing of a number is
+ever used for another. The dealer sees token counts, nothing that depends on a secret.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..batch import Batch
 from ..errors import PeerError
 from ..kernels.dpf.hashing import tree_keys
 from ..kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
@@ -31,13 +35,13 @@ from ..link import Link
 from ..models.decoder import forward
 from ..protocols.pair.scales import BITS_LOGITS
 from ..protocols.pair.secret import U64
-from .links import ComputeLinks, DealerLinks, SessionLimits, Tally
+from .links import AHEAD_STEPS, ComputeLinks, DealerLinks, SessionLimits, Tally
 from .memory import keep_freed_memory
 from .served import ServedModel
-from .sides import compute_side, dealer_side, pair_dealt_bytes
+from .sides import compute_side, dealer_side
 
 AHEAD_BYTES = 32 << 20
-AHEAD_STEPS = 8
+AHEAD_MANY = 4  # with several sequences, one of which may end at any step
 AHEAD_REFRESH = 32  # steps between two looks at how many fit: a step's size grows slowly with the cache
 WORK_SECONDS = 600.0  # that a step of the compute peers may take, as far as the dealer is concerned
 
@@ -58,15 +62,18 @@ class _Compute:
         self._recorder = links.recorder
         self._side = compute_side(limits.protocol, role, model, links)
         self._caches = self._side.model.new_cache()
-        self._length, self._step, self._planned = 0, 0, 0
-        self._ahead = fitting(self._side.dealt_bytes(limits.prompt_tokens))
+        self._lengths = limits.sizes.lengths(model.spec.context)
+        self._planned = self._lengths.copy()  # as they will be after the last deal that was asked for
+        self._deals: deque[tuple[int, Batch]] = deque()  # asked for, not used yet
+        self._step, self._deal, self._tokens = 0, 0, 0
+        self._ahead, self._measured = 0, 0  # deals that may lie ready; for how many sequences that was found
         self._totals = {"rounds": 0, "online_bytes": 0, "offline_bytes": 0}
 
     def run(self) -> Tally:
         while True:
             patience = self._limits.patience
             timeout = patience.between if self._step else patience.first
-            message = self._links.client.receive(("prompt", "end"), timeout=timeout)
+            message = self._links.client.receive(("tokens", "end"), timeout=timeout)
             if message.kind == "end":
                 break
             if self._recorder is None:
@@ -77,42 +84,60 @@ class _Compute:
                 self._recorder.flush()  # while the client has its turn
         self._links.client.send("account", steps=self._step, **self._totals)
         self._links.dealer.send("end")
-        return Tally(self._step, **self._totals, transcript=self._side.transcript)
+        return Tally(self._tokens, self._step, **self._totals, transcript=self._side.transcript)
 
-    def _steps(self) -> int:
-        """Steps this session can take: the prompt, and one for each new token but the last."""
-        return max(1, self._limits.max_new_tokens)
+    def _ask(self, batch: Batch) -> None:
+        """Ask the dealer for a step."""
+        raw = batch.to_bytes()
+        self._links.dealer.send("plan", deal=self._deal, batch=raw, digest=self._model.weights.digest)
+        self._deals.append((self._deal, batch))
+        self._planned.advance(batch)
+        self._deal += 1
 
-    def _plan_ahead(self, current: int) -> None:
-        """Ask the dealer for this step (current = 1: its prompt is here) and for those that fit ahead of it.
+    def _dealt_for(self, batch: Batch) -> int:
+        """The number of the deal for this step: asked for before, or now, if the client goes on otherwise than expected."""
+        if self._deals and self._deals[0][1] != batch:
+            if not self._side.discards:
+                raise PeerError("client", f"goes on otherwise than it said, which {self._limits.protocol} cannot")
+            while self._deals:
+                self._discard(self._deals.popleft()[0])
+        if not self._deals:
+            self._planned = self._lengths.copy()
+            self._ask(batch)
+        return self._deals.popleft()[0]
 
-        Nothing is asked before the client's first prompt, and nothing that would wait unread while the client thinks.
-        """
-        while self._planned < min(self._step + current + self._ahead, self._steps()):
-            tokens = self._limits.prompt_tokens if self._planned == 0 else 1
-            self._links.dealer.send("plan", step=self._planned, tokens=tokens, digest=self._model.weights.digest)
-            self._planned += 1
+    def _discard(self, deal: int) -> None:
+        dealer = self._links.dealer
+        while (message := dealer.receive(("correlations", "dealt"))).kind != "dealt":
+            pass
+        message.integer("deal", deal, deal, dealer.remote)
+
+    def _plan_ahead(self, batch: Batch, ahead: int) -> None:
+        """Ask for what comes after `batch`, should its sequences go on by a token each, as far as it fits."""
+        while len(self._deals) < min(ahead, self._ahead):
+            following = (self._deals[-1][1] if self._deals else batch).next
+            if not self._planned.allows(following):
+                return
+            self._ask(following)
 
     def _answer(self, fields: Mapping[str, int | str | bytes], body: memoryview) -> None:
         started = time.perf_counter()
         waited = self._waiting()
-        tokens = self._limits.prompt_tokens if self._step == 0 else 1
-        if fields.get("step") != self._step or fields.get("tokens") != tokens:
-            raise PeerError(
-                "client", f"asked for another step than {self._step} of {tokens} tokens, as it had announced"
-            )
-        if self._step >= self._steps():
-            raise PeerError("client", f"asked for more than the {self._limits.max_new_tokens} tokens it had announced")
-        rows = expand_keys(body, tokens, self._model.spec.vocab, self._role, self._trees)
-        self._plan_ahead(1)
-        self._side.begin(self._step)
+        batch, ahead = self._asked(fields)
+        rows = expand_keys(body, batch.rows, self._model.spec.vocab, self._role, self._trees)
+        deal = self._dealt_for(batch)
+        self._lengths.advance(batch)
+        if self._step % AHEAD_REFRESH == 0 or len(batch.parts) != self._measured:
+            self._ahead, self._measured = self._window(batch), len(batch.parts)
+        self._plan_ahead(batch, ahead)
+        self._side.begin(deal)
         with self._side.running():
-            logits = forward(self._side.model, self._model.spec, rows, self._caches, self._length)
+            logits = forward(self._side.model, self._model.spec, rows, self._caches, batch)
             if self._recorder is not None:
                 self._recorder.enter("reveal")
-            share = self._side.share(logits, self._step)
+            share = self._side.share(logits, deal)
         dealt = self._links.dealer.receive("dealt")
-        dealt.integer("step", self._step, self._step, self._links.dealer.remote)
+        dealt.integer("deal", deal, deal, self._links.dealer.remote)
         dealer_us = dealt.integer("microseconds", 0, 1 << 48, self._links.dealer.remote)
         counters = self._side.counters
         wait = self._waiting() - waited
@@ -120,6 +145,7 @@ class _Compute:
             "logits",
             share,
             step=self._step,
+            rows=len(batch.parts),
             bits=BITS_LOGITS,
             scale=self._side.scale,
             count=self._model.spec.vocab,
@@ -136,19 +162,30 @@ class _Compute:
         self._totals["rounds"] += counters.rounds
         self._totals["online_bytes"] += counters.online_bytes
         self._totals["offline_bytes"] += counters.offline_bytes
-        self._length += tokens
+        self._tokens += batch.rows
         self._step += 1
-        if self._step % AHEAD_REFRESH == 0:
-            self._ahead = fitting(self._side.dealt_bytes(self._length))
-        self._plan_ahead(0)
+
+    def _asked(self, fields: Mapping[str, int | str | bytes]) -> tuple[Batch, int]:
+        """The client's step, if it is one that the session may take, and how many of one token each may follow."""
+        step, raw, ahead = (fields.get(name) for name in ("step", "batch", "ahead"))
+        if step != self._step or not isinstance(raw, bytes) or not isinstance(ahead, int):
+            raise PeerError("client", f"sent no step {self._step}")
+        try:
+            batch = Batch.from_bytes(raw)
+            self._lengths.copy().advance(batch)
+        except ValueError as error:
+            raise PeerError("client", f"sent what {error}") from None
+        return batch, ahead
+
+    def _window(self, batch: Batch) -> int:
+        """Deals that may lie ready beside the one in use."""
+        many = self._limits.sizes.sequences > 1
+        if many and not self._side.discards:
+            return 0
+        return min(fitting(self._side.dealt_bytes(batch.next)), AHEAD_MANY if many else AHEAD_STEPS)
 
     def _waiting(self) -> float:
         return self._links.peer.stats.waiting_seconds + self._links.dealer.stats.waiting_seconds
-
-
-def window(model: ServedModel, length: int) -> int:
-    """Single-token steps of `pair` to have dealt ahead at this length: as many as fit AHEAD_BYTES, 0 to AHEAD_STEPS."""
-    return fitting(pair_dealt_bytes(model, length))
 
 
 def fitting(dealt: int) -> int:
@@ -192,36 +229,40 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
     """
     keep_freed_memory()
     side, recorder = dealer_side(limits.protocol, model, links), links.recorder
-    caches = side.model.new_cache()
-    step, length = 0, 0
+    caches, lengths = side.model.new_cache(), limits.sizes.lengths(model.spec.context)
+    deal = 0
     while True:
         asked = [_next_plan(link, model.weights.digest, limits) for link in (links.peer0, links.peer1)]
         if asked[0] != asked[1]:
             raise PeerError(links.peer1.remote, "asked for another step than its partner")
         if asked[0] is None:
             return
-        tokens = limits.prompt_tokens if step == 0 else 1
-        if asked[0] != (step, tokens) or step >= max(1, limits.max_new_tokens):
-            raise PeerError(links.peer0.remote, f"asked for another step than {step} of {tokens} tokens")
+        number, raw = asked[0]
+        if number != deal or not isinstance(raw, bytes):
+            raise PeerError(links.peer0.remote, f"asked for something else than deal {deal}")
+        try:
+            batch = Batch.from_bytes(raw)
+            lengths.advance(batch)
+        except ValueError as error:
+            raise PeerError(links.peer0.remote, f"asked for what {error}") from None
         started = time.perf_counter()
         if recorder is not None:
-            recorder.begin(step, "embed")
-        side.begin(step)
+            recorder.begin(deal, "embed")
+        side.begin(deal)
         with side.running():
-            forward(side.model, model.spec, tokens, caches, length)
+            forward(side.model, model.spec, batch.rows, caches, batch)
             side.finish()
         spent = int(1e6 * (time.perf_counter() - started))
         for link in (links.peer0, links.peer1):
-            link.send("dealt", step=step, microseconds=spent)
+            link.send("dealt", deal=deal, microseconds=spent)
         if recorder is not None:
             recorder.end()
             recorder.flush()
-        length += tokens
-        step += 1
+        deal += 1
 
 
 def _next_plan(link: Link, digest: str, limits: SessionLimits) -> tuple[object, object] | None:
-    """What a compute peer asks for next: (step, tokens), or None when it is done.
+    """What a compute peer asks for next: (deal, batch), or None when it is done.
 
     The compute peers end the session when the client keeps them waiting; the dealer only has to wait longer.
     """
@@ -230,4 +271,4 @@ def _next_plan(link: Link, digest: str, limits: SessionLimits) -> tuple[object, 
         return None
     if message.fields.get("digest") != digest:
         raise PeerError(link.remote, "computed other weights or tables than the dealer from the same model")
-    return message.fields.get("step"), message.fields.get("tokens")
+    return message.fields.get("deal"), message.fields.get("batch")

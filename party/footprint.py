@@ -1,4 +1,5 @@
-"""How much memory a session can take in each role: the model run on shapes alone, over its two largest steps.
+"""How much memory a session can take in each role: the model run on shapes alone, over the largest step that its
+announced sizes allow (`Largest`): as many rows, as many pairs and as long a sequence as there may be, all at once.
 
 | part | compute peer | dealer |
 | --- | --- | --- |
@@ -8,7 +9,7 @@
 | unread | from the dealer a link's window and a message; two openings; the prompt's keys | plans |
 | unsent | an opening | what ZeroMQ queues, to each compute peer |
 
-The largest steps are the first (T tokens) and the last (one token at full length). GATE and HEAP were measured; all else
+GATE and HEAP were measured; all else
 follows from the code that allocates. `tests/party/test_budget.py` holds the sum against engines and against processes.
 Weights and tables are not in it: they are there once, whatever the sessions. The numbers are for the compiled kernels; the
 portable ones (CPUs without AES instructions) take more in a tree's evaluation.
@@ -16,27 +17,29 @@ portable ones (CPUs without AES instructions) take more in a tree's evaluation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
 from ..kernels.dpf.trees import small_depth
 from ..models.decoder import forward
-from ..protocols.base import Spec
+from ..protocols.base import Batch, Part, Spec
 from ..protocols.pair.attention import MaskCache, attention_cost
 from ..protocols.pair.cost import Cost
 from ..protocols.pair.deal import Shapes
 from ..protocols.pair.norm import norm_cost
 from ..protocols.pair.party import MESSAGE
 from ..protocols.pair.peer import EMBED_ROWS
-from ..protocols.pair.products import Causal
 from ..protocols.pair.scales import Scales
 from ..protocols.pair.secret import Shape
 from ..protocols.pair.softmax import count_bits
 from ..protocols.pair.spline import PORTION, gated_cost, table_cost
 from ..protocols.pair.tables import Table
 from ..protocols.pair.weights import SPLIT
+from ..sizes import Sizes
 from ..wire import CLIENT, DEALER
 from ..zmqlink import UNSENT
 from .budget import Need
-from .links import SessionLimits
+from .links import AHEAD_STEPS, SessionLimits
 
 WORD = 8
 GATE = {"norm": 20, "act": 18, "qkv": 12, "pairs": 17}  # words alive an element at the peak of a gate, measured
@@ -61,9 +64,6 @@ class Footprint(Shapes):
         self.message = 0  # bytes of correlations in one message
         self.cost = Cost()
 
-    def new_cache(self) -> list[MaskCache]:
-        return [MaskCache.empty(self.scales.attention(f"layers.{i}.attention")) for i in range(self.spec.layers)]
-
     def _gate(self, cost: Cost, peer_words: int, dealer_words: int, keys: int = 0, width: int = 0) -> None:
         """`keys`: bytes of the largest portion of tree keys; `width`: nodes of a tree alive at once."""
         values = cost.offline1 - cost.offline0  # keys are what both peers get
@@ -74,7 +74,7 @@ class Footprint(Shapes):
         self.message = max(self.message, message)
         self.cost += cost
 
-    def embed(self, tokens: int, start: int) -> Shape:
+    def embed(self, tokens: int, batch: Batch) -> Shape:
         rows, vocab = min(tokens, EMBED_ROWS), self.spec.vocab
         whole = rows * (2 << one_hot_depth(vocab))
         copied = rows * vocab if 2 << one_hot_depth(vocab) != vocab else 0
@@ -82,7 +82,7 @@ class Footprint(Shapes):
         sliced = rows * block if vocab > SPLIT else 0
         held = WORD * (whole + copied + sliced + 3 * tokens * self.spec.width) + DIGITS * rows * block
         self.peer = max(self.peer, held)
-        return super().embed(tokens, start)
+        return super().embed(tokens, batch)
 
     def linear(self, x: Shape, site: str) -> Shape:
         y = super().linear(x, site)
@@ -102,13 +102,12 @@ class Footprint(Shapes):
         )
         return super().rms_norm(x, site)
 
-    def attention(self, qkv: Shape, site: str, cache: MaskCache, start: int) -> Shape:
+    def attention(self, qkv: Shape, site: str, cache: MaskCache, batch: Batch) -> Shape:
         plan = self.scales.attention(site)
         rows = qkv.shape[0]
-        causal = Causal.of(rows, start)
-        pairs, dense = plan.heads * causal.pairs, plan.heads * rows * causal.total
+        pairs, dense = plan.heads * batch.pairs(plan.causal), plan.heads * batch.dense
         windows = plan.heads * rows << plan.tree_bits
-        c = count_bits(causal.total)
+        c = count_bits(batch.longest)
         keys = max(
             _portion(pairs, 16 * small_depth(plan.tree_bits) + 16),
             _portion(plan.heads * rows * plan.thresholds, 16 * small_depth(c) + 16),
@@ -117,13 +116,13 @@ class Footprint(Shapes):
         )
         own = GATE["qkv"] * qkv.size + self._stream(rows)
         self._gate(
-            attention_cost(plan, rows, start),
+            attention_cost(plan, batch),
             own + (GATE["pairs"] - 4) * pairs + 2 * dense + windows,
             DEALT["qkv"] * qkv.size + DEALT["pairs"] * pairs + dense + plan.heads * rows * plan.thresholds,
             keys,
             max(plan.exp.cover.width, plan.reciprocal.cover.width),
         )
-        return super().attention(qkv, site, cache, start)
+        return super().attention(qkv, site, cache, batch)
 
     def activation(self, x: Shape, site: str) -> Shape:
         table = self.scales.activation(site).table
@@ -153,44 +152,78 @@ class Footprint(Shapes):
         return 2 * rows * self.spec.width
 
 
+@dataclass(frozen=True, slots=True)
+class Largest(Batch):
+    """No step of a session of these sizes has more of anything. What has rows and pairs alone is made of this."""
+
+    sizes: Sizes | None = None
+    context: int = 0
+
+    @classmethod
+    def of(cls, sizes: Sizes, context: int) -> Largest:
+        """One row of each sequence stands for all of its rows where only the number of sequences counts."""
+        return cls(tuple(Part(slot, slot, 0, 1) for slot in range(sizes.sequences)), (), sizes, context)
+
+    @property
+    def _sizes(self) -> Sizes:
+        if self.sizes is None:
+            raise ValueError("made without sizes")
+        return self.sizes
+
+    @property
+    def rows(self) -> int:
+        return self._sizes.step_tokens
+
+    @property
+    def longest(self) -> int:
+        return min(self._sizes.kept_tokens, self.context)
+
+    def pairs(self, causal: bool = True) -> int:
+        return self._sizes.step_pairs if causal else self.dense
+
+    @property
+    def dense(self) -> int:
+        # A row sees at least half of what a causal mask leaves to its sequence's last row, on average.
+        return min(2 * self._sizes.step_pairs, self.rows * self.longest)
+
+
 def need(spec: Spec, scales: Scales, role: int, limits: SessionLimits, window: int) -> Need:
     """What a session of these limits needs in `role`, its links having this `window`."""
-    tokens, total = limits.prompt_tokens, limits.prompt_tokens + max(1, limits.max_new_tokens) - 1
-    steps = largest_steps(spec, scales, limits)
-    message, opened = max(one.message for one in steps), max(one.opened for one in steps)
-    dealt = steps[0].cost.offline1 + (total - tokens) * steps[1].cost.offline1
-    own = int(HEAP * engine_bytes(spec, role, limits, steps))
+    sizes = limits.sizes
+    step = largest_step(spec, scales, sizes)
+    message, opened = step.message, step.opened
+    dealt = (1 + AHEAD_STEPS) * step.cost.offline1
+    own = int(HEAP * engine_bytes(spec, role, sizes, step))
     if role == DEALER:
         return Need(FIXED + own + 2 * min(dealt, UNSENT + message), {0: 0, 1: 0}, {0: 0, 1: 0})
-    keys = tokens * one_hot_key_bytes(spec.vocab)
+    keys = sizes.step_tokens * one_hot_key_bytes(spec.vocab)
     frames = {CLIENT: keys, DEALER: message, 1 - role: opened}
     unread = {CLIENT: keys, DEALER: min(dealt, window) + message, 1 - role: 2 * opened}
     return Need(FIXED + own + min(opened, UNSENT) + sum(unread.values()), frames, unread)
 
 
-def largest_steps(spec: Spec, scales: Scales, limits: SessionLimits) -> tuple[Footprint, Footprint]:
-    """The first step, and one token at the session's full length."""
-    first, last = Footprint(spec, scales), Footprint(spec, scales)
-    forward(first, spec, limits.prompt_tokens, first.new_cache(), 0)
-    length = limits.prompt_tokens + max(1, limits.max_new_tokens) - 1
-    forward(last, spec, 1, last.new_cache(), length - 1)
-    return first, last
+def largest_step(spec: Spec, scales: Scales, sizes: Sizes) -> Footprint:
+    """Nothing that a session of these sizes may ask for takes more at once."""
+    found, batch = Footprint(spec, scales), Largest.of(sizes, spec.context)
+    forward(found, spec, batch.rows, found.new_cache(), batch)
+    return found
 
 
-def engine_bytes(spec: Spec, role: int, limits: SessionLimits, steps: tuple[Footprint, Footprint]) -> int:
+def engine_bytes(spec: Spec, role: int, sizes: Sizes, step: Footprint) -> int:
     """What the engine itself holds at its peak, without queues and what the heap loses."""
-    length = limits.prompt_tokens + max(1, limits.max_new_tokens) - 1
-    rows = _capacity(limits.prompt_tokens, length) * spec.kv_heads * spec.head_size * WORD  # one array of one layer
+    rows = _capacity(sizes) * spec.kv_heads * spec.head_size * WORD  # one array of one layer
     if role == DEALER:
-        return max(one.dealer for one in steps) + (2 * spec.layers + 1) * rows
-    keys = 2 * limits.prompt_tokens * one_hot_key_bytes(spec.vocab)
-    return max(one.peer for one in steps) + (4 * spec.layers + 1) * rows + keys
+        return step.dealer + (2 * spec.layers + 1) * rows
+    return step.peer + (4 * spec.layers + 1) * rows + 2 * sizes.step_tokens * one_hot_key_bytes(spec.vocab)
 
 
-def _capacity(tokens: int, total: int) -> int:
-    """Rows that a cache has room for once it holds `total`, having begun with `tokens` (`products.Rows`)."""
-    rows = max(tokens, 2 * START_ROWS) if tokens > START_ROWS else START_ROWS
-    while rows < total:
+def _capacity(sizes: Sizes) -> int:
+    """Rows that the sequences of one layer have room for (`products.Rows`: it doubles)."""
+    if sizes.sequences > 1:
+        return START_ROWS * sizes.sequences + 2 * sizes.kept_tokens
+    first = min(sizes.step_tokens, sizes.kept_tokens)
+    rows = max(first, 2 * START_ROWS) if first > START_ROWS else START_ROWS
+    while rows < sizes.kept_tokens:
         rows *= 2
     return rows
 

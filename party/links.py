@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..link import Circle, Link
+from ..sizes import Sizes
 from ..tracing.recorder import Recorder
+
+AHEAD_STEPS = 8  # that may have been dealt and lie unused, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +21,9 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What the client and the peers agreed on: tokens of the first step, new tokens at most, and how to compute.
+    """What the client and the peers agreed on: how large the session may become, and how to compute."""
 
-    The last new token is never fed back, so a session takes at most max_new_tokens steps."""
-
-    prompt_tokens: int
-    max_new_tokens: int
+    sizes: Sizes
     patience: Patience = Patience()
     protocol: str = "pair"
 
@@ -32,6 +32,7 @@ class SessionLimits:
 class Tally:
     """What a session was at a compute peer, for its receipt."""
 
+    tokens: int
     steps: int
     rounds: int
     online_bytes: int

@@ -138,9 +138,8 @@ class Node:
             raise self._refusal("the offer counts on a quote that is not this peer's, or has run out")
         model = self._model(offer.model)
         context = model.summary.get("context")
-        if isinstance(context, int) and offer.prompt_tokens + offer.max_new_tokens - 1 > context:
-            wanted = f"{offer.prompt_tokens} prompt tokens and {offer.max_new_tokens} new ones"
-            raise self._refusal(f"{wanted} do not fit {model.name}'s context of {context}")
+        if isinstance(context, int) and not offer.sizes.fits(context):
+            raise self._refusal(f"{offer.sizes} do not fit {model.name}'s context of {context}")
         need = self._needed(model, offer) if isinstance(model, Weighed) else None
         seat = Seat(around, offer, model, self._ended, need)
         with self._lock:
@@ -157,14 +156,14 @@ class Node:
 
     def _needed(self, model: Weighed, offer: Offer) -> Need:
         try:
-            return model.need(offer.role, offer.prompt_tokens, offer.max_new_tokens, offer.protocol)
+            return model.need(offer.role, offer.sizes, offer.protocol)
         except UsageError as error:
             raise self._refusal(f"cannot take part in {offer.protocol!r} sessions of {offer.model}: {error}") from None
 
     def _reserve(self, account: Account, offer: Offer, need: Need) -> None:
         lacking = account.reserve(offer.session, need.total)
         if lacking is not None:
-            what = f"{offer.prompt_tokens} + {offer.max_new_tokens} tokens as {ROLE_NAMES[offer.role]}"
+            what = f"{offer.sizes} as {ROLE_NAMES[offer.role]}"
             raise self._refusal(f"needs {size(need.total)} for {what}; {lacking}")
 
     def _introduce(self, sender: str, question: bytes) -> bytes:

@@ -12,6 +12,7 @@ from ..models.ranges import calibrated
 from ..protocols.base import Spec
 from ..protocols.pair.scales import Scales, make_scales
 from ..protocols.pair.weights import Weights, prepare
+from ..sizes import Sizes
 from .budget import Need
 from .encodings import Encodings
 from .footprint import need
@@ -32,9 +33,9 @@ class ServedModel:
     summary: dict[str, Any]
     encodings: Encodings = field(default_factory=Encodings, compare=False, repr=False)
 
-    def need(self, role: int, prompt_tokens: int, max_new_tokens: int, protocol: str = "pair") -> Need:
+    def need(self, role: int, sizes: Sizes, protocol: str = "pair") -> Need:
         """What a session takes of a peer's memory in `role` (`footprint`). ConfigError or ModelError if it cannot be served."""
-        limits, window = SessionLimits(prompt_tokens, max_new_tokens, protocol=protocol), LinkSettings().window
+        limits, window = SessionLimits(sizes, protocol=protocol), LinkSettings().window
         if protocol == "crypten":
             from . import crypten_need
 

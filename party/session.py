@@ -163,8 +163,7 @@ class Seat:
             endpoint=endpoint,
             curve_key=key,
             client_key=offer.client_key,
-            prompt_tokens=offer.prompt_tokens,
-            max_new_tokens=offer.max_new_tokens,
+            sizes=offer.sizes,
             quotes=offer.quotes,
         )
 
@@ -317,7 +316,7 @@ class Seat:
                 recorder.span("opening", since)
             log.info("%s: open after %.0f ms", name, 1000 * (time.monotonic() - started))
             offer = self.offer
-            limits = SessionLimits(offer.prompt_tokens, offer.max_new_tokens, self._around.patience, offer.protocol)
+            limits = SessionLimits(offer.sizes, self._around.patience, offer.protocol)
             if role == DEALER:
                 seated = DealerLinks(session, role, links[0], links[1], self.circle, recorder)
                 self._around.engines.dealer(self._model, seated, limits)
@@ -362,7 +361,7 @@ class Seat:
                 protocol=offer.protocol,
                 manifest_hash=self._model.manifest_hash,
                 version=__version__,
-                prompt_tokens=offer.prompt_tokens,
+                tokens=tally.tokens,
                 steps=tally.steps,
                 rounds=tally.rounds,
                 online_bytes=tally.online_bytes,

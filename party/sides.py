@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..batch import Batch
 from ..kernels.dpf.hashing import tree_keys
 from ..kernels.dpf.trees import make_trees
 from ..kernels.prg import Prg
@@ -34,6 +35,10 @@ class ComputeSide(typing.Protocol):
         """Fraction bits of the logits' shares."""
 
     @property
+    def discards(self) -> bool:
+        """Whether correlations can be thrown away unused, and the session go on."""
+
+    @property
     def model(self) -> Protocol[Any, Any, Any]:
         """The operations, to be called inside `running`."""
 
@@ -52,10 +57,10 @@ class ComputeSide(typing.Protocol):
         """Start a step."""
 
     def share(self, logits: Any, step: int) -> np.ndarray:
-        """This peer's share of the logits for the client: (V,) uint32."""
+        """This peer's share of the logits for the client: (B, V) uint32."""
 
-    def dealt_bytes(self, length: int) -> int:
-        """Bytes that the dealer sends a compute peer, at most, for one token after `length` others."""
+    def dealt_bytes(self, batch: Batch) -> int:
+        """Bytes that the dealer sends a compute peer, at most, for this step."""
 
 
 class DealerSide(typing.Protocol):
@@ -73,6 +78,7 @@ class PairCompute:
     """`pair` at a compute peer."""
 
     scale = FRAC_LOGITS
+    discards = True  # every deal has streams of its own
 
     def __init__(self, role: int, served: ServedModel, links: ComputeLinks) -> None:
         trees, seed, recorder = make_trees(tree_keys(links.session)), links.dealer.seed(b"correlations"), links.recorder
@@ -103,8 +109,8 @@ class PairCompute:
     def share(self, logits: Secret, step: int) -> np.ndarray:
         return client_share(logits, self._role, self._between, step)
 
-    def dealt_bytes(self, length: int) -> int:
-        return pair_dealt_bytes(self._served, length)
+    def dealt_bytes(self, batch: Batch) -> int:
+        return pair_dealt_bytes(self._served, batch)
 
 
 class PairDealing:
@@ -127,10 +133,10 @@ class PairDealing:
         self._dealer.flush()
 
 
-def pair_dealt_bytes(served: ServedModel, length: int) -> int:
+def pair_dealt_bytes(served: ServedModel, batch: Batch) -> int:
     """`ComputeSide.dealt_bytes` of `pair`."""
     trace = Trace(served.spec, served.scales)
-    forward(trace, served.spec, 1, trace.new_cache(), min(length, served.spec.context - 1))
+    forward(trace, served.spec, batch.rows, trace.new_cache(), batch)
     return trace.total.offline1
 
 

@@ -1,6 +1,7 @@
 """What a model may do to a secret, at the level of a transformer, so that a protocol can fuse rounds.
 
-Shapes: T new tokens, S cached tokens, C width, F hidden width, H query heads, G key/value heads, D head size, V vocabulary.
+Shapes: B sequences, T new tokens of all sequences, S cached tokens of one, C width, F hidden width, H query heads, G key/value
+heads, D head size, V vocabulary.
 
 A model (``tacit.models``) is written once over :class:`Protocol` and runs unchanged in the clear (``plain``), on shapes
 alone (``trace``), on shares (``pair``: the two compute peers) and as the dealer of ``pair``. A *site* is the dotted name of
@@ -10,8 +11,14 @@ one place in the model (``layers.3.norm1``); weights, calibrated ranges and scal
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
+from typing import Protocol as Structure
+
+from ..batch import Batch, Part
+
+__all__ = ["Batch", "Cache", "Kept", "Part", "Protocol", "S", "Slots", "Spec", "Tokens"]
 
 S = TypeVar("S")
 Tokens = TypeVar("Tokens")
@@ -36,6 +43,11 @@ class Spec:
     rope_theta: float | None  # None: learned positions are added by embed()
 
     @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it."""
+        return True
+
+    @property
     def gated(self) -> bool:
         return self.activation == "silu"
 
@@ -45,16 +57,62 @@ class Spec:
         return (self.heads + 2 * self.kv_heads) * self.head_size
 
 
+class Kept(Structure):
+    """What a protocol keeps of one sequence in one layer."""
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+
+    def copy(self, length: int) -> Self:
+        """The first `length` tokens, apart from what this one does later."""
+
+
+K = TypeVar("K", bound=Kept)
+
+
+class Slots(Generic[K]):
+    """One layer's sequences. `made` makes an empty one."""
+
+    def __init__(self, made: Callable[[], K]) -> None:
+        self._made = made
+        self._kept: dict[int, K] = {}
+
+    def put(self, slot: int, kept: K) -> None:
+        """Make this what `slot` goes on from."""
+        self._kept[slot] = kept
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._kept.values())
+
+    def take(self, batch: Batch) -> list[K]:
+        """What each part goes on from, cut to its start. Every fork is of a sequence as it was before this step."""
+        for slot in batch.forget:
+            self._kept.pop(slot, None)
+        found = []
+        for part in batch.parts:
+            kept = self._kept.get(part.source)
+            if kept is None:
+                kept = self._made()
+            elif part.source != part.slot:
+                kept = kept.copy(part.start)
+            found.append((part, kept))
+        for part, kept in found:
+            kept.cut(part.start)
+            self._kept[part.slot] = kept
+        return [kept for _, kept in found]
+
+
 class Protocol(ABC, Generic[S, Tokens, Cache]):
-    """One party's view of a protocol. S is its secret, Tokens what enters embed(), Cache one layer's keys and values."""
+    """One party's view of a protocol. S is its secret, Tokens what enters embed(), Cache one layer's keys and values of all
+    sequences."""
 
     @abstractmethod
     def new_cache(self) -> list[Cache]:
         """An empty cache for each layer."""
 
     @abstractmethod
-    def embed(self, tokens: Tokens, start: int) -> S:
-        """Embedding rows of T tokens, the first at position `start` (learned positions added): (T, C)."""
+    def embed(self, tokens: Tokens, batch: Batch) -> S:
+        """Embedding rows of the batch's T tokens (learned positions added): (T, C)."""
 
     @abstractmethod
     def linear(self, x: S, site: str) -> S:
@@ -69,8 +127,9 @@ class Protocol(ABC, Generic[S, Tokens, Cache]):
         """x / sqrt(mean(x^2) + eps) row by row; the norm's weight lives in the next matrix: (T, C)."""
 
     @abstractmethod
-    def attention(self, qkv: S, site: str, cache: Cache, start: int) -> S:
-        """Causal softmax attention; rotates q and k first if the spec has RoPE; 1/sqrt(D) lives in the q columns.
+    def attention(self, qkv: S, site: str, cache: Cache, batch: Batch) -> S:
+        """Softmax attention of each row to its own sequence, up to itself; rotates q and k first if the spec has RoPE;
+        1/sqrt(D) lives in the q columns.
 
         qkv (T, (H + 2 G) D) = q heads, k heads, v heads -> (T, H D). Appends the new keys and values to `cache`.
         """
@@ -84,5 +143,5 @@ class Protocol(ABC, Generic[S, Tokens, Cache]):
         """silu(g) * u of (T, 2 F) = g, u -> (T, F)."""
 
     @abstractmethod
-    def last(self, x: S) -> S:
-        """The last row: (T, C) -> (1, C)."""
+    def last(self, x: S, batch: Batch) -> S:
+        """The last row of each sequence: (T, C) -> (B, C)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Generic
 
 from ..tracing.recorder import Recorder
-from .base import Cache, Protocol, S, Tokens
+from .base import Batch, Cache, Protocol, S, Tokens
 
 
 class Sited(Protocol[S, Tokens, Cache], Generic[S, Tokens, Cache]):
@@ -20,8 +20,8 @@ class Sited(Protocol[S, Tokens, Cache], Generic[S, Tokens, Cache]):
     def new_cache(self) -> list[Cache]:
         return self._inner.new_cache()
 
-    def embed(self, tokens: Tokens, start: int) -> S:
-        return self._inner.embed(tokens, start)  # the site that every step begins with
+    def embed(self, tokens: Tokens, batch: Batch) -> S:
+        return self._inner.embed(tokens, batch)  # the site that every step begins with
 
     def linear(self, x: S, site: str) -> S:
         self._recorder.enter(site)
@@ -34,9 +34,9 @@ class Sited(Protocol[S, Tokens, Cache], Generic[S, Tokens, Cache]):
         self._recorder.enter(site)
         return self._inner.rms_norm(x, site)
 
-    def attention(self, qkv: S, site: str, cache: Cache, start: int) -> S:
+    def attention(self, qkv: S, site: str, cache: Cache, batch: Batch) -> S:
         self._recorder.enter(site)
-        return self._inner.attention(qkv, site, cache, start)
+        return self._inner.attention(qkv, site, cache, batch)
 
     def activation(self, x: S, site: str) -> S:
         self._recorder.enter(site)
@@ -46,5 +46,5 @@ class Sited(Protocol[S, Tokens, Cache], Generic[S, Tokens, Cache]):
         self._recorder.enter(site)
         return self._inner.gated(gate_up, site)
 
-    def last(self, x: S) -> S:
-        return self._inner.last(x)
+    def last(self, x: S, batch: Batch) -> S:
+        return self._inner.last(x, batch)

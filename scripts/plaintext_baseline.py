@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tacit.models.decoder import forward
-from tacit.protocols.base import Protocol, Spec
+from tacit.protocols.base import Batch, Protocol, Spec
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,9 +48,9 @@ class TorchPlain(Protocol[Tensor, Sequence[int], TorchCache]):
         shape = (s.kv_heads, s.context, s.head_size)
         return [TorchCache(torch.empty(shape), torch.empty(shape)) for _ in range(s.layers)]
 
-    def embed(self, tokens: Sequence[int], start: int) -> Tensor:
-        x = self._w["embed"][list(tokens)]
-        return x + self._w["positions"][start : start + len(tokens)] if "positions" in self._w else x
+    def embed(self, tokens: Sequence[int], batch: Batch) -> Tensor:
+        x, (part,) = self._w["embed"][list(tokens)], batch.parts
+        return x + self._w["positions"][part.start : part.total] if "positions" in self._w else x
 
     def linear(self, x: Tensor, site: str) -> Tensor:
         weight, bias = self._w[f"{site}.weight"], self._w.get(f"{site}.bias")
@@ -62,8 +62,8 @@ class TorchPlain(Protocol[Tensor, Sequence[int], TorchCache]):
     def rms_norm(self, x: Tensor, site: str) -> Tensor:
         return functional.rms_norm(x, x.shape[-1:], eps=self._spec.eps)
 
-    def attention(self, qkv: Tensor, site: str, cache: TorchCache, start: int) -> Tensor:
-        s, rows = self._spec, len(qkv)
+    def attention(self, qkv: Tensor, site: str, cache: TorchCache, batch: Batch) -> Tensor:
+        s, rows, start = self._spec, len(qkv), batch.parts[0].start
         heads = qkv.view(rows, s.heads + 2 * s.kv_heads, s.head_size)
         qk, v = heads[:, : s.heads + s.kv_heads], heads[:, s.heads + s.kv_heads :]
         if s.rope_theta is not None:
@@ -97,7 +97,7 @@ class TorchPlain(Protocol[Tensor, Sequence[int], TorchCache]):
         gate, up = gate_up.chunk(2, -1)
         return functional.silu(gate) * up
 
-    def last(self, x: Tensor) -> Tensor:
+    def last(self, x: Tensor, batch: Batch) -> Tensor:
         return x[-1:]
 
 
@@ -128,11 +128,11 @@ def measure(
 def _pass(model: TorchPlain, spec: Spec, prompt: Sequence[int], new: Sequence[int]) -> Baseline:
     caches = model.new_cache()
     began = time.perf_counter()
-    chosen = [int(forward(model, spec, list(prompt), caches, 0).argmax())]
+    chosen = [int(forward(model, spec, list(prompt), caches, Batch.one(len(prompt))).argmax())]
     prompt_seconds = time.perf_counter() - began
     began = time.perf_counter()
     for place, token in enumerate(new[:-1]):
-        chosen.append(int(forward(model, spec, [token], caches, len(prompt) + place).argmax()))
+        chosen.append(int(forward(model, spec, [token], caches, Batch.one(1, len(prompt) + place)).argmax()))
     steps = max(1, len(new) - 1)
     agreeing = sum(a == b for a, b in zip(chosen, new, strict=True))
     return Baseline(prompt_seconds, (time.perf_counter() - began) / steps, agreeing, len(new))

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..base import Protocol, Spec
+from ..base import Batch, Protocol, Slots, Spec
 from ..pair.peer import EMBED_ROWS
 from . import library
 from .plans import Activation, Attention, Norm, Plan
@@ -35,11 +35,25 @@ CLAMP = 8.0  # tanh-GELU's tails begin inside
 
 
 @dataclass(slots=True)
-class Cache:
-    """One layer's keys (after rotation) and values, all tokens so far: (S, G, D) each."""
+class KeysValues:
+    """One sequence's keys (after rotation) and values in one layer: (S, G, D) each; None before the first token."""
 
     keys: MPCTensor = None
     values: MPCTensor = None
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        kept = self.copy(length)
+        self.keys, self.values = kept.keys, kept.values
+
+    def copy(self, length: int) -> KeysValues:
+        """The first `length` tokens."""
+        if self.keys is None or length == 0:
+            return KeysValues()
+        return KeysValues(self.keys[:length], self.values[:length])
+
+
+Cache = Slots[KeysValues]
 
 
 class CryptenPeer(Protocol[MPCTensor, Any, Cache]):
@@ -60,20 +74,20 @@ class CryptenPeer(Protocol[MPCTensor, Any, Cache]):
         return self._weights
 
     def new_cache(self) -> list[Cache]:
-        return [Cache() for _ in range(self.spec.layers)]
+        return [Slots(KeysValues) for _ in range(self.spec.layers)]
 
     def _shared(self, share: torch.Tensor) -> MPCTensor:
         """A secret of which this party holds `share`, at CrypTen's 16 bits."""
         return self._crypten.mpc.MPCTensor.from_shares(share)
 
-    def embed(self, tokens: Any, start: int) -> MPCTensor:
+    def embed(self, tokens: Any, batch: Batch) -> MPCTensor:
         """One-hot shares (`OneHotRows`) times the public table: no round, no bytes."""
         vocab = self.spec.vocab
         parts = (tokens[at : at + EMBED_ROWS] for at in range(0, len(tokens), EMBED_ROWS))
         rows = np.concatenate([self._w.embed.times(np.ascontiguousarray(part[:, :vocab])) for part in parts])
         x = self._shared(torch.from_numpy(rows.view(np.int64)))
         if self._w.positions is not None:
-            x = x + self._w.positions[start : start + len(rows)]
+            x = x + self._w.positions[torch.from_numpy(batch.positions)]
         return x
 
     def linear(self, x: MPCTensor, site: str) -> MPCTensor:
@@ -85,8 +99,8 @@ class CryptenPeer(Protocol[MPCTensor, Any, Cache]):
     def add(self, x: MPCTensor, y: MPCTensor) -> MPCTensor:
         return x + y
 
-    def last(self, x: MPCTensor) -> MPCTensor:
-        return x[-1:]
+    def last(self, x: MPCTensor, batch: Batch) -> MPCTensor:
+        return x[-1:] if len(batch.parts) == 1 else x[torch.from_numpy(batch.ends)]
 
     def rms_norm(self, x: MPCTensor, site: str) -> MPCTensor:
         plan = _typed(self._plans[site], Norm)
@@ -95,33 +109,40 @@ class CryptenPeer(Protocol[MPCTensor, Any, Cache]):
         with self._settings.temp_override({"functions.sqrt_nr_iters": plan.iterations}):
             return h * mean.inv_sqrt()
 
-    def attention(self, qkv: MPCTensor, site: str, cache: Cache, start: int) -> MPCTensor:
-        plan = _typed(self._plans[site], Attention)
+    def attention(self, qkv: MPCTensor, site: str, cache: Cache, batch: Batch) -> MPCTensor:
         heads, groups, size = self.spec.heads, self.spec.kv_heads, self.spec.head_size
-        tokens, share = qkv.size(0), heads // groups
-        rows = qkv.reshape(tokens, heads + 2 * groups, size)
+        rows = qkv.reshape(qkv.size(0), heads + 2 * groups, size)
         qk, v = rows[:, : heads + groups], rows[:, heads + groups :]
         if self.spec.rope_theta is not None:
-            qk = self._rotated(qk, start, self.spec.rope_theta)
+            qk = self._rotated(qk, batch, self.spec.rope_theta)
         q, k = qk[:, :heads], qk[:, heads:]
         cat = self._crypten.cat
-        cache.keys = k if cache.keys is None else cat([cache.keys, k])
-        cache.values = v if cache.values is None else cat([cache.values, v])
-        total = start + tokens
+        mixed = []
+        for part, span, kept in zip(batch.parts, batch.spans, cache.take(batch), strict=True):
+            kept.keys = k[span] if kept.keys is None else cat([kept.keys, k[span]])
+            kept.values = v[span] if kept.values is None else cat([kept.values, v[span]])
+            mixed.append(self._mixed(q[span], site, kept, part.start))
+        return mixed[0] if len(mixed) == 1 else cat(mixed)
+
+    def _mixed(self, q: MPCTensor, site: str, kept: KeysValues, start: int) -> MPCTensor:
+        """Weighted means of one sequence's values: q (T, H, D) -> (T, H D). CrypTen's softmax takes a sequence at a time."""
+        plan = _typed(self._plans[site], Attention)
+        heads, groups, size = self.spec.heads, self.spec.kv_heads, self.spec.head_size
+        tokens, share, total = q.size(0), heads // groups, kept.keys.size(0)
         q = q.reshape(tokens, groups, share, size).permute(1, 2, 0, 3).reshape(groups, share * tokens, size)
-        scores = q.matmul(cache.keys.permute(1, 2, 0))  # (G, H / G T, S + T)
-        if tokens > 1:
+        scores = q.matmul(kept.keys.permute(1, 2, 0))  # (G, H / G T, S + T)
+        if tokens > 1 and self.spec.causal:
             hidden = torch.arange(total) > start + torch.arange(tokens)[:, None]
-            scores = scores - (plan.hide * hidden.repeat(share, 1)).to(qkv.device)
+            scores = scores - (plan.hide * hidden.repeat(share, 1)).to(q.device)
         with self._settings.temp_override({"functions.exp_iterations": plan.iterations}):
             weights = scores.softmax(-1)
-        out = weights.matmul(cache.values.permute(1, 0, 2))  # (G, H / G T, D)
+        out = weights.matmul(kept.values.permute(1, 0, 2))  # (G, H / G T, D)
         return out.reshape(groups, share, tokens, size).permute(2, 0, 1, 3).reshape(tokens, heads * size)
 
-    def _rotated(self, x: MPCTensor, start: int, theta: float) -> MPCTensor:
+    def _rotated(self, x: MPCTensor, batch: Batch, theta: float) -> MPCTensor:
         """Rotary positions, as `plain.rotate`."""
         half = self.spec.head_size // 2
-        at = torch.arange(start, start + x.size(0), dtype=torch.float64)
+        at = torch.from_numpy(batch.positions).to(torch.float64)
         angles = torch.outer(at, theta ** (-torch.arange(half, dtype=torch.float64) / half))[:, None]  # (T, 1, D / 2)
         cos, sin = angles.cos().to(x.device), angles.sin().to(x.device)
         first, second = x[..., :half], x[..., half:]

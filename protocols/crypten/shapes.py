@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from ..base import Spec
+from ..base import Batch, Spec
 from ..pair.cost import Cost
 from . import library
 from .communicator import ShapeParty, Tensor
-from .peer import Cache, CryptenPeer, MPCTensor
+from .peer import Cache, CryptenPeer, KeysValues, MPCTensor
 from .plans import Plan
 from .provider import Dealing, Sender
 
@@ -86,9 +86,9 @@ class Shapes(CryptenPeer):
     def _shape(self, *size: int) -> MPCTensor:
         return self._shared(torch.zeros(size, dtype=torch.int64, device=self._device))
 
-    def embed(self, tokens: int, start: int) -> MPCTensor:
-        self._device = "cpu" if tokens * (start + tokens) * self.spec.heads <= SMALL else "meta"
-        return self._shape(tokens, self.spec.width)
+    def embed(self, tokens: int, batch: Batch) -> MPCTensor:
+        self._device = "cpu" if batch.dense * self.spec.heads <= SMALL else "meta"
+        return self._shape(batch.rows, self.spec.width)
 
     def linear(self, x: MPCTensor, site: str) -> MPCTensor:
         spec, kind = self.spec, site.rpartition(".")[2]
@@ -100,10 +100,11 @@ class Shapes(CryptenPeer):
     def rms_norm(self, x: MPCTensor, site: str) -> MPCTensor:
         return self._noted(site, super().rms_norm, x, site)
 
-    def attention(self, qkv: MPCTensor, site: str, cache: Cache, start: int) -> MPCTensor:
-        if cache.keys is not None:  # of an earlier step, perhaps on the other device
-            cache.keys, cache.values = (self._shape(*one.size()) for one in (cache.keys, cache.values))
-        return self._noted(site, super().attention, qkv, site, cache, start)
+    def attention(self, qkv: MPCTensor, site: str, cache: Cache, batch: Batch) -> MPCTensor:
+        for kept in cache:  # from an earlier step, perhaps on the other device
+            if kept.keys is not None:
+                kept.keys, kept.values = (self._shape(*one.size()) for one in (kept.keys, kept.values))
+        return self._noted(site, super().attention, qkv, site, cache, batch)
 
     def activation(self, x: MPCTensor, site: str) -> MPCTensor:
         return self._noted(site, super().activation, x, site)
@@ -114,6 +115,8 @@ class Shapes(CryptenPeer):
     def filled(self, length: int) -> list[Cache]:
         """Caches as they are after `length` tokens."""
         size = (length, self.spec.kv_heads, self.spec.head_size)
-        if length == 0:
-            return self.new_cache()
-        return [Cache(self._shape(*size), self._shape(*size)) for _ in range(self.spec.layers)]
+        caches = self.new_cache()
+        if length:
+            for cache in caches:
+                cache.put(0, KeysValues(self._shape(*size), self._shape(*size)))
+        return caches

@@ -1,4 +1,4 @@
-"""Causal attention on shares: RoPE by public factors, products with kept masks, softmax (DESIGN 5.8, rounds 4 to 10).
+"""Attention on shares: RoPE by public factors, products with kept masks, softmax (DESIGN 5.8, rounds 4 to 10).
 
 With RoPE:
     1. Open q, k, v, lifted at 16 (v: 13) fraction bits; rotate q and k by public cosines and sines.
@@ -8,58 +8,94 @@ Without RoPE (learned positions) the normalised row's product already has a ring
     1. Open q, k masked in the products' ring, and v lifted.
     2.-6. `softmax`, with v masked in the values' ring beside the scores.
 
+Rows of several sequences share the rounds and the trees; each is multiplied with its own sequence's keys and values.
 Shapes: qkv (T, (H + 2 G) D) -> (T, H D).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
+from ..base import Batch, Slots
 from .cost import Cost, dealt, local, opened
 from .functions import cos_sin, exp, log
 from .lift import Lifted, LiftOpening, deal_lift, lift_cost
 from .party import Dealer, Party
-from .products import Causal, KeptRows, Rows, against_rows, masks_against
+from .products import KeptRows, Rows, Visible, against_rows, masks_against
 from .scales import FRAC_IN, FRAC_V, AttentionPlan
 from .secret import U64, Secret, fixed, low
 from .softmax import deal_softmax, softmax, softmax_cost
 
 
 @dataclass(slots=True)
-class Cache:
-    """One layer's keys and values at a compute peer."""
+class KeysValues:
+    """One sequence's keys and values in one layer, at a compute peer."""
 
     keys: KeptRows
     values: KeptRows
 
     @classmethod
-    def empty(cls, plan: AttentionPlan) -> Cache:
+    def empty(cls, plan: AttentionPlan) -> KeysValues:
         """Before the first token."""
         return cls(*(KeptRows.empty(plan.kv_heads, plan.head_size) for _ in range(2)))
 
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        self.keys.cut(length)
+        self.values.cut(length)
+
+    def copy(self, length: int) -> KeysValues:
+        """The first `length` tokens."""
+        return KeysValues(self.keys.copy(length), self.values.copy(length))
+
 
 @dataclass(slots=True)
-class MaskCache:
-    """One layer's key and value masks at the dealer."""
+class KeysValuesMasks:
+    """One sequence's key and value masks in one layer, at the dealer."""
 
     keys: Rows
     values: Rows
 
     @classmethod
-    def empty(cls, plan: AttentionPlan) -> MaskCache:
+    def empty(cls, plan: AttentionPlan) -> KeysValuesMasks:
         """Before the first token."""
         return cls(*(Rows(plan.kv_heads, plan.head_size) for _ in range(2)))
 
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        self.keys.cut(length)
+        self.values.cut(length)
 
-def attention_cost(plan: AttentionPlan, rows: int, start: int) -> Cost:
+    def copy(self, length: int) -> KeysValuesMasks:
+        """The first `length` tokens."""
+        return KeysValuesMasks(self.keys.copy(length), self.values.copy(length))
+
+
+Cache = Slots[KeysValues]
+MaskCache = Slots[KeysValuesMasks]
+
+
+def new_cache(plan: AttentionPlan) -> Cache:
+    """One layer's sequences at a compute peer, none yet."""
+    return Slots(partial(KeysValues.empty, plan))
+
+
+def new_mask_cache(plan: AttentionPlan) -> MaskCache:
+    """The same at the dealer."""
+    return Slots(partial(KeysValuesMasks.empty, plan))
+
+
+def attention_cost(plan: AttentionPlan, batch: Batch) -> Cost:
     """7 rounds with RoPE, 6 without."""
-    causal = Causal.of(rows, start)
+    rows = batch.rows
     q, kv = (rows * h * plan.head_size for h in (plan.heads, plan.kv_heads))
-    pairs = plan.heads * causal.pairs
+    pairs = plan.heads * batch.pairs(plan.causal)
     scores = dealt(pairs, plan.bits_q)
-    soft = softmax_cost(plan, pairs, plan.heads * rows, causal.total)
+    soft = softmax_cost(plan, pairs, plan.heads * rows, batch.longest)
     if plan.rope:
         raw = lift_cost(q, plan.bits_raw) + local(lift_cost(kv, plan.bits_raw), lift_cost(kv, plan.bits_v))
         masked = opened(q, plan.bits_q) + local(opened(kv, plan.bits_q), opened(kv, plan.bits_e))
@@ -68,9 +104,9 @@ def attention_cost(plan: AttentionPlan, rows: int, start: int) -> Cost:
     return first + local(opened(kv, plan.bits_e)) + scores + soft
 
 
-def deal_attention(d: Dealer, plan: AttentionPlan, cache: MaskCache, rows: int, start: int) -> None:
+def deal_attention(d: Dealer, plan: AttentionPlan, cache: MaskCache, batch: Batch) -> None:
     """The dealer's part; its masks of this step's rows join `cache`."""
-    causal = Causal.of(rows, start)
+    visible, rows = Visible.of(batch, plan.causal), batch.rows
     q, kv = (rows * h * plan.head_size for h in (plan.heads, plan.kv_heads))
     if plan.rope:
         deal_lift(d, q, plan.bits_raw)
@@ -81,11 +117,15 @@ def deal_attention(d: Dealer, plan: AttentionPlan, cache: MaskCache, rows: int, 
     if q_mask is None or k_mask is None:
         q_mask = d.mask(q).reshape(rows, plan.heads, plan.head_size)
         k_mask = d.mask(kv).reshape(rows, plan.kv_heads, -1)
-    cache.keys.append(k_mask)
-    cache.values.append(d.mask(kv).reshape(rows, plan.kv_heads, -1))
-    d.share(causal.gather(masks_against(q_mask, cache.keys.all)), plan.bits_q)
+    v_mask = d.mask(kv).reshape(rows, plan.kv_heads, -1)
+    sequences = cache.take(batch)
+    for masks, k, v in zip(sequences, visible.of_rows(k_mask), visible.of_rows(v_mask), strict=True):
+        masks.keys.append(k)
+        masks.values.append(v)
+    products = [masks_against(q, masks.keys.all) for q, masks in zip(visible.of_rows(q_mask), sequences, strict=True)]
+    d.share(visible.gather(products), plan.bits_q)
     d.ready()
-    deal_softmax(d, plan, causal, cache.values.all)
+    deal_softmax(d, plan, visible, [masks.values.all for masks in sequences])
 
 
 def rotate(x: Secret, turn: tuple[U64, U64], frac: int) -> Secret:
@@ -96,19 +136,19 @@ def rotate(x: Secret, turn: tuple[U64, U64], frac: int) -> Secret:
     return Secret(turned, x.frac + frac, x.bits)
 
 
-def turns(theta: float, size: int, rows: int, start: int, frac: int) -> tuple[U64, U64]:
-    """Cosines and sines of positions start .. start + rows - 1: two (T, 1, D) arrays at `frac` bits (J. Su et al. 2021)."""
-    angle = np.outer(start + np.arange(rows), exp(-np.arange(0, size, 2) / size * log(theta)))
+def turns(theta: float, size: int, positions: npt.NDArray[np.int64], frac: int) -> tuple[U64, U64]:
+    """Cosines and sines of T positions: two (T, 1, D) arrays at `frac` bits (J. Su et al. 2021)."""
+    angle = np.outer(positions, exp(-np.arange(0, size, 2) / size * log(theta)))
     cos, sin = cos_sin(np.concatenate([angle, angle], 1)[:, None, :])
     return fixed(cos, frac), fixed(sin, frac)
 
 
 def attention(
-    party: Party, qkv: Secret, plan: AttentionPlan, cache: Cache, start: int, turn: tuple[U64, U64] | None
+    party: Party, qkv: Secret, plan: AttentionPlan, cache: Cache, batch: Batch, turn: tuple[U64, U64] | None
 ) -> Secret:
-    """(T, (H + 2 G) D) -> (T, H D) at plan.frac_out, Z_2^64; appends T rows to `cache`."""
-    rows, size, role = qkv.shape[0], plan.head_size, party.role
-    causal = Causal.of(rows, start)
+    """(T, (H + 2 G) D) -> (T, H D) at plan.frac_out, Z_2^64; appends the batch's rows to `cache`."""
+    rows, size, role = batch.rows, plan.head_size, party.role
+    visible, sequences = Visible.of(batch, plan.causal), cache.take(batch)
     h, g = plan.heads, plan.kv_heads
     parts = [
         Secret(qkv.share[:, a * size : b * size].reshape(rows, b - a, size), qkv.frac, qkv.bits)
@@ -121,7 +161,7 @@ def attention(
         q_open, k_open, v_open = party.exchange(
             [(q.share + q_mask, plan.bits_q), (k.share + k_mask, plan.bits_q), (v.share + v_mask, plan.bits_e)]
         )
-        cache.values.append(v_open, v_mask, role)
+        _append([one.values for one in sequences], visible, v_open, v_mask, role)
         beside: tuple[tuple[U64, int], ...] = ()
         appended = None
     else:
@@ -136,13 +176,20 @@ def attention(
         beside = ((v.share + v_mask, plan.bits_e),)
 
         def appended(v_open: U64) -> None:  # the values' openings ride on the scores' round
-            cache.values.append(v_open, v_mask, role)
+            _append([one.values for one in sequences], visible, v_open, v_mask, role)
 
-    cache.keys.append(k_open, k_mask, role)
-    z = causal.gather(against_rows(q_open, q_mask, cache.keys))
+    _append([one.keys for one in sequences], visible, k_open, k_mask, role)
+    q_rows, q_masks = visible.of_rows(q_open), visible.of_rows(q_mask)
+    z = visible.gather([against_rows(q, b, one.keys) for q, b, one in zip(q_rows, q_masks, sequences, strict=True)])
     z += party.take(z.size, plan.bits_q).reshape(z.shape)
     scores = Secret(low(z, plan.bits_q), 2 * plan.frac_q, plan.bits_q).drop(FRAC_IN, role)
-    return softmax(party, scores, cache.values, plan, causal, beside, appended)
+    return softmax(party, scores, [one.values for one in sequences], plan, visible, beside, appended)
+
+
+def _append(kept: list[KeptRows], visible: Visible, opened: U64, mask: U64, role: int) -> None:
+    """Rows (T, G, D) just opened join their sequences."""
+    for one, rows, masks in zip(kept, visible.of_rows(opened), visible.of_rows(mask), strict=True):
+        one.append(rows, masks, role)
 
 
 def _lift_all(party: Party, parts: list[Secret], plan: AttentionPlan) -> list[Secret]:

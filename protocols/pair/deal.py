@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..base import Protocol, Spec
-from .attention import MaskCache, deal_attention
+from ..base import Batch, Protocol, Spec
+from .attention import MaskCache, deal_attention, new_mask_cache
 from .norm import deal_norm
 from .party import Dealer
 from .scales import Scales
@@ -18,8 +18,11 @@ class Shapes(Protocol[Shape, int, MaskCache]):
         self.spec = spec
         self.scales = scales
 
-    def embed(self, tokens: int, start: int) -> Shape:
-        return Shape((tokens, self.spec.width), self.scales.frac_x, 64)
+    def new_cache(self) -> list[MaskCache]:
+        return [new_mask_cache(self.scales.attention(f"layers.{i}.attention")) for i in range(self.spec.layers)]
+
+    def embed(self, tokens: int, batch: Batch) -> Shape:
+        return Shape((batch.rows, self.spec.width), self.scales.frac_x, 64)
 
     def linear(self, x: Shape, site: str) -> Shape:
         spec, kind = self.spec, site.rpartition(".")[2]
@@ -31,13 +34,13 @@ class Shapes(Protocol[Shape, int, MaskCache]):
     def add(self, x: Shape, y: Shape) -> Shape:
         return x.plus(y.drop(x.frac))
 
-    def last(self, x: Shape) -> Shape:
-        return Shape((1, *x.shape[1:]), x.frac, x.bits)
+    def last(self, x: Shape, batch: Batch) -> Shape:
+        return Shape((len(batch.parts), *x.shape[1:]), x.frac, x.bits)
 
     def rms_norm(self, x: Shape, site: str) -> Shape:
         return Shape(x.shape, self.scales.norm(site).frac_out, 64)
 
-    def attention(self, qkv: Shape, site: str, cache: MaskCache, start: int) -> Shape:
+    def attention(self, qkv: Shape, site: str, cache: MaskCache, batch: Batch) -> Shape:
         return Shape((qkv.shape[0], self.spec.heads * self.spec.head_size), self.scales.attention(site).frac_out, 64)
 
     def activation(self, x: Shape, site: str) -> Shape:
@@ -55,16 +58,13 @@ class PairDealer(Shapes):
         super().__init__(spec, scales)
         self.dealer = dealer
 
-    def new_cache(self) -> list[MaskCache]:
-        return [MaskCache.empty(self.scales.attention(f"layers.{i}.attention")) for i in range(self.spec.layers)]
-
     def rms_norm(self, x: Shape, site: str) -> Shape:
         deal_norm(self.dealer, x.shape[0], self.scales.norm(site))
         return super().rms_norm(x, site)
 
-    def attention(self, qkv: Shape, site: str, cache: MaskCache, start: int) -> Shape:
-        deal_attention(self.dealer, self.scales.attention(site), cache, qkv.shape[0], start)
-        return super().attention(qkv, site, cache, start)
+    def attention(self, qkv: Shape, site: str, cache: MaskCache, batch: Batch) -> Shape:
+        deal_attention(self.dealer, self.scales.attention(site), cache, batch)
+        return super().attention(qkv, site, cache, batch)
 
     def activation(self, x: Shape, site: str) -> Shape:
         deal_table(self.dealer, self.scales.activation(site).table, x.size)

@@ -6,8 +6,8 @@ import typing
 
 import numpy as np
 
-from ..base import Protocol
-from .attention import Cache, attention, turns
+from ..base import Batch, Protocol
+from .attention import Cache, attention, new_cache, turns
 from .norm import rms_norm
 from .party import Party
 from .secret import U64, Secret
@@ -30,19 +30,19 @@ class PairPeer(Protocol[Secret, OneHotRows, Cache]):
     def __init__(self, party: Party, weights: Weights) -> None:
         self.party = party
         self._w = weights
-        self._turns: tuple[int, int, tuple[U64, U64]] | None = None
+        self._turns: tuple[Batch, tuple[U64, U64]] | None = None
 
     def new_cache(self) -> list[Cache]:
         s = self._w.scales
-        return [Cache.empty(s.attention(f"layers.{i}.attention")) for i in range(self._w.spec.layers)]
+        return [new_cache(s.attention(f"layers.{i}.attention")) for i in range(self._w.spec.layers)]
 
-    def embed(self, tokens: OneHotRows, start: int) -> Secret:
+    def embed(self, tokens: OneHotRows, batch: Batch) -> Secret:
         """One-hot shares times the public table: no round, no bytes."""
         table, vocab = self._w.matrices["embed"], self._w.spec.vocab
         parts = (tokens[at : at + EMBED_ROWS] for at in range(0, len(tokens), EMBED_ROWS))  # one at a time
         x = np.concatenate([table.times(np.ascontiguousarray(part[:, :vocab])) for part in parts])
         if self._w.positions is not None and self.party.role == 0:
-            x += self._w.positions[start : start + len(x)]
+            x += self._w.positions[batch.positions]
         return Secret(x, self._w.scales.frac_x, 64)
 
     def linear(self, x: Secret, site: str) -> Secret:
@@ -60,18 +60,18 @@ class PairPeer(Protocol[Secret, OneHotRows, Cache]):
     def rms_norm(self, x: Secret, site: str) -> Secret:
         return rms_norm(self.party, x, self._w.scales.norm(site))
 
-    def attention(self, qkv: Secret, site: str, cache: Cache, start: int) -> Secret:
+    def attention(self, qkv: Secret, site: str, cache: Cache, batch: Batch) -> Secret:
         plan = self._w.scales.attention(site)
-        return attention(self.party, qkv, plan, cache, start, self._turn(plan.frac_turn, len(qkv.share), start))
+        return attention(self.party, qkv, plan, cache, batch, self._turn(plan.frac_turn, batch))
 
-    def _turn(self, frac: int, rows: int, start: int) -> tuple[U64, U64] | None:
+    def _turn(self, frac: int, batch: Batch) -> tuple[U64, U64] | None:
         """RoPE factors, computed once a step."""
         spec = self._w.spec
         if spec.rope_theta is None:
             return None
-        if self._turns is None or self._turns[:2] != (rows, start):
-            self._turns = (rows, start, turns(spec.rope_theta, spec.head_size, rows, start, frac))
-        return self._turns[2]
+        if self._turns is None or self._turns[0] != batch:
+            self._turns = (batch, turns(spec.rope_theta, spec.head_size, batch.positions, frac))
+        return self._turns[1]
 
     def activation(self, x: Secret, site: str) -> Secret:
         plan = self._w.scales.activation(site)
@@ -92,5 +92,5 @@ class PairPeer(Protocol[Secret, OneHotRows, Cache]):
         )
         return gated(self.party, g, u, plan.table, plan.bits_up)
 
-    def last(self, x: Secret) -> Secret:
-        return Secret(x.share[-1:], x.frac, x.bits)
+    def last(self, x: Secret, batch: Batch) -> Secret:
+        return Secret(x.share[batch.ends], x.frac, x.bits)

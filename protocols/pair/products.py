@@ -10,12 +10,14 @@ the session: the row is opened once, and its mask enters any number of products.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ...kernels.ring import bmm, bmm_nt
+from ..base import Batch
 from .secret import U64
 
 
@@ -35,6 +37,17 @@ class Rows:
             self._data = grown
         self._data[:, self.length : need] = rows.transpose(1, 0, 2)
         self.length = need
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` rows, for good: what is appended later may have come elsewhere before."""
+        self._data[:, length : self.length] = 0
+        self.length = length
+
+    def copy(self, length: int) -> Rows:
+        """The first `length` rows."""
+        out = Rows(self._data.shape[0], self._data.shape[2])
+        out.append(self._data[:, :length].transpose(1, 0, 2))
+        return out
 
     @property
     def all(self) -> U64:
@@ -58,6 +71,15 @@ class KeptRows:
         """Rows (T, G, D) just opened, with this party's part of their mask."""
         self.opened.append(opened)
         self.m.append(opened - mask if role == 0 else -mask)
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` rows and their masks."""
+        self.opened.cut(length)
+        self.m.cut(length)
+
+    def copy(self, length: int) -> KeptRows:
+        """The first `length` rows: the same values under the same masks."""
+        return KeptRows(self.opened.copy(length), self.m.copy(length))
 
 
 def against_rows(q_open: U64, q_mask: U64, rows: KeptRows) -> U64:
@@ -99,37 +121,61 @@ def ungrouped(z: U64, heads: int) -> U64:
 
 
 @dataclass(frozen=True, slots=True)
-class Causal:
-    """The pairs (t, s), s <= start + t, of one step, row by row: what a causal softmax looks at."""
+class Visible:
+    """The pairs (t, s) of a step's rows and the tokens that they see, row by row: what a softmax looks at.
 
-    t: npt.NDArray[np.int64]  # (P,)
-    s: npt.NDArray[np.int64]  # (P,)
-    first: npt.NDArray[np.int64]  # (T,) where each row starts
+    A row sees its own sequence: s <= start + t in a causal model, all of it otherwise.
+    """
+
+    t: npt.NDArray[np.int64]  # (P,) row of the step
+    s: npt.NDArray[np.int64]  # (P,) token of the row's sequence
+    first: npt.NDArray[np.int64]  # (T,) where each row's pairs start
     rows: int
-    total: int  # S after this step
+    longest: int  # S of the longest sequence after this step
+    sequences: tuple[tuple[slice, slice, int], ...]  # of each: its rows, its pairs, its S after this step
 
     @classmethod
-    def of(cls, rows: int, start: int) -> Causal:
-        """T = rows new tokens after `start` cached ones."""
-        lengths = start + 1 + np.arange(rows)
-        first = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-        t = np.repeat(np.arange(rows), lengths)
-        return cls(t, np.arange(int(lengths.sum())) - first[t], first, rows, start + rows)
+    def of(cls, batch: Batch, causal: bool = True) -> Visible:
+        """What the rows of this batch see."""
+        lengths = [
+            part.start + 1 + np.arange(part.rows) if causal else np.full(part.rows, part.total) for part in batch.parts
+        ]
+        each = np.concatenate(lengths)
+        first = np.concatenate([[0], np.cumsum(each)[:-1]]).astype(np.int64)
+        t = np.repeat(np.arange(len(each)), each)
+        sequences, at = [], 0
+        for part, rows, seen in zip(batch.parts, batch.spans, lengths, strict=True):
+            pairs = slice(at, at + int(seen.sum()))
+            sequences.append((rows, pairs, part.total))
+            at = pairs.stop
+        s = np.arange(len(t)) - first[t]
+        return cls(t, s, first, len(each), batch.longest, tuple(sequences))
 
     @property
     def pairs(self) -> int:
         """P."""
         return len(self.t)
 
-    def gather(self, z: U64) -> U64:
-        """(H, T, S) -> (H, P)."""
-        return z[:, self.t, self.s]
+    def gather(self, z: Sequence[U64]) -> U64:
+        """Of each sequence (H, T_b, S_b) -> (H, P)."""
+        found = [
+            dense[:, self.t[pairs] - rows.start, self.s[pairs]]
+            for dense, (rows, pairs, _) in zip(z, self.sequences, strict=True)
+        ]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
-    def scatter(self, z: U64) -> U64:
-        """(H, P) -> (H, T, S), 0 elsewhere."""
-        out = np.zeros((z.shape[0], self.rows, self.total), np.uint64)
-        out[:, self.t, self.s] = z
+    def scatter(self, z: U64) -> list[U64]:
+        """(H, P) -> of each sequence (H, T_b, S_b), 0 elsewhere."""
+        out = []
+        for rows, pairs, total in self.sequences:
+            dense = np.zeros((z.shape[0], rows.stop - rows.start, total), np.uint64)
+            dense[:, self.t[pairs] - rows.start, self.s[pairs]] = z[:, pairs]
+            out.append(dense)
         return out
+
+    def of_rows(self, z: U64) -> list[U64]:
+        """(T, ...) -> the rows of each sequence."""
+        return [z[rows] for rows, _, _ in self.sequences]
 
     def row_sums(self, z: U64) -> U64:
         """(H, P) -> (H, T), mod 2^64."""

@@ -71,6 +71,7 @@ class AttentionPlan:
     kv_heads: int
     head_size: int
     rope: bool
+    causal: bool
     frac_raw: int  # q, k before rotation (with RoPE)
     bits_raw: int
     frac_turn: int  # cosines and sines
@@ -245,6 +246,7 @@ def _attention(
         kv_heads=spec.kv_heads,
         head_size=spec.head_size,
         rope=rope,
+        causal=spec.causal,
         frac_raw=frac_raw,
         bits_raw=bits_raw,
         frac_turn=frac_turn,

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UsageError
-from ..base import Protocol, Spec
+from ..base import Batch, Protocol, Slots, Spec
 
 Array: TypeAlias = NDArray[np.float64]
 Observer: TypeAlias = Callable[[str, str, Array], None]
 
 
 @dataclass(slots=True)
-class PlainCache:
-    """One layer's keys (after rotation) and values, all tokens so far: (S, G, D) each."""
+class KeysValues:
+    """One sequence's keys (after rotation) and values in one layer: (S, G, D) each."""
 
-    keys: list[Array] = field(default_factory=list)
-    values: list[Array] = field(default_factory=list)
+    keys: Array
+    values: Array
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        self.keys, self.values = self.keys[:length], self.values[:length]
+
+    def copy(self, length: int) -> KeysValues:
+        """The first `length` tokens."""
+        return KeysValues(self.keys[:length], self.values[:length])
+
+    def append(self, keys: Array, values: Array) -> None:
+        """The next tokens."""
+        self.keys = np.concatenate([self.keys, keys])
+        self.values = np.concatenate([self.values, values])
+
+
+PlainCache: TypeAlias = Slots[KeysValues]
 
 
 class Plain(Protocol[Array, Sequence[int], PlainCache]):
@@ -52,21 +68,23 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
             self._observe(site, quantity, values)
 
     def new_cache(self) -> list[PlainCache]:
-        return [PlainCache() for _ in range(self.spec.layers)]
+        nothing = np.empty((0, self.spec.kv_heads, self.spec.head_size))
+        return [Slots(lambda: KeysValues(nothing, nothing)) for _ in range(self.spec.layers)]
 
-    def embed(self, tokens: Sequence[int], start: int) -> Array:
+    def embed(self, tokens: Sequence[int], batch: Batch) -> Array:
         """UsageError for no tokens, an unknown token, or more positions than the context has."""
         ids = np.asarray(tokens)
-        stop = start + ids.size
         if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
             raise UsageError("a step takes one or more token ids")
         if ids.min() < 0 or ids.max() >= self.spec.vocab:
             raise UsageError(f"a token id lies outside 0 to {self.spec.vocab - 1}")
-        if start < 0 or stop > self.spec.context:
-            raise UsageError(f"{stop} tokens do not fit the model's context of {self.spec.context}")
+        if ids.size != batch.rows:
+            raise UsageError(f"{ids.size} tokens for a step of {batch.rows}")
+        if any(part.start < 0 for part in batch.parts) or batch.longest > self.spec.context:
+            raise UsageError(f"{batch.longest} tokens do not fit the model's context of {self.spec.context}")
         x: Array = self._weights["embed"][ids]
         if self.spec.rope_theta is None:
-            x = x + self._weights["positions"][start:stop]
+            x = x + self._weights["positions"][batch.positions]
         self._see("embed", "output", x)
         return x
 
@@ -90,31 +108,39 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
         self._see(site, "mean_square", mean_square)
         return x / np.sqrt(mean_square + self.spec.eps)
 
-    def attention(self, qkv: Array, site: str, cache: PlainCache, start: int) -> Array:
+    def attention(self, qkv: Array, site: str, cache: PlainCache, batch: Batch) -> Array:
         heads, groups, size = self.spec.heads, self.spec.kv_heads, self.spec.head_size
         rows = qkv.reshape(len(qkv), heads + 2 * groups, size)  # (T, H + 2 G, D)
         qk, v = rows[:, : heads + groups], rows[:, heads + groups :]
         self._see(site, "qk_raw", qkv[:, : (heads + groups) * size])
         if self.spec.rope_theta is not None:
-            qk = rotate(qk, start, self.spec.rope_theta)
+            qk = rotate(qk, batch.positions, self.spec.rope_theta)
         q, k = qk[:, :heads], qk[:, heads:]
         for quantity, values in (("q", q), ("k", k), ("v", v)):
             self._see(site, quantity, values)
-        cache.keys.append(k)
-        cache.values.append(v)
-        keys, values = np.concatenate(cache.keys), np.concatenate(cache.values)  # (S + T, G, D)
+        mixed = []
+        for part, span, kept in zip(batch.parts, batch.spans, cache.take(batch), strict=True):
+            kept.append(k[span], v[span])
+            mixed.append(self._mixed(q[span], site, kept, part.start))
+        out = np.concatenate(mixed)  # (T, H D)
+        self._see(site, "output", out)
+        return out
+
+    def _mixed(self, q: Array, site: str, kept: KeysValues, start: int) -> Array:
+        """Weighted means of one sequence's values: q (T, H, D) -> (T, H D)."""
+        heads, groups, size = self.spec.heads, self.spec.kv_heads, self.spec.head_size
         grouped = q.reshape(len(q), groups, heads // groups, size)
-        scores = np.einsum("tgrd,sgd->grts", grouped, keys)  # (G, H / G, T, S + T)
-        visible = np.arange(len(keys)) <= start + np.arange(len(q))[:, None]  # (T, S + T)
+        scores = np.einsum("tgrd,sgd->grts", grouped, kept.keys)  # (G, H / G, T, S + T)
+        last = start + np.arange(len(q)) if self.spec.causal else np.full(len(q), len(kept.keys) - 1)
+        visible = np.arange(len(kept.keys)) <= last[:, None]  # (T, S + T)
         self._see(site, "scores", scores[..., visible].ravel())
         scores = np.where(visible, scores, -np.inf)
         exps = np.exp(scores - scores.max(axis=-1, keepdims=True))
         total = exps.sum(axis=-1)[..., None]  # (G, H / G, T, 1)
-        weighted = np.einsum("grts,sgd->grtd", exps, values)
+        weighted = np.einsum("grts,sgd->grtd", exps, kept.values)
         self._see(site, "weighted", weighted)
         self._see(site, "exp_sum", total)
         out: Array = (weighted / total).transpose(2, 0, 1, 3).reshape(len(q), heads * size)
-        self._see(site, "output", out)
         return out
 
     def activation(self, x: Array, site: str) -> Array:
@@ -130,17 +156,17 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
             self._see(site, quantity, values)
         return y
 
-    def last(self, x: Array) -> Array:
-        return x[-1:] if self._observe is None else x
+    def last(self, x: Array, batch: Batch) -> Array:
+        return x[batch.ends] if self._observe is None else x
 
 
-def rotate(x: Array, start: int, theta: float) -> Array:
-    """Rotary positions (Su et al. 2021, in Hugging Face's half-split order): x (T, heads, D), its first row at `start`.
+def rotate(x: Array, positions: NDArray[np.int64], theta: float) -> Array:
+    """Rotary positions (Su et al. 2021, in Hugging Face's half-split order): x (T, heads, D), positions (T,).
 
     Pair (j, j + D / 2) of the row at position n turns by the angle n theta^(-2 j / D).
     """
     half = x.shape[-1] // 2
-    angles = np.outer(start + np.arange(len(x)), theta ** (-np.arange(half) / half))[:, None]  # (T, 1, D / 2)
+    angles = np.outer(positions, theta ** (-np.arange(half) / half))[:, None]  # (T, 1, D / 2)
     cos, sin = np.cos(angles), np.sin(angles)
     first, second = x[..., :half], x[..., half:]
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..base import Spec
+from ..base import Batch, Spec
 from ..pair.attention import MaskCache, attention_cost
 from ..pair.cost import Cost
 from ..pair.deal import Shapes
@@ -28,16 +28,13 @@ class Trace(Shapes):
         """Rounds of the first layer."""
         return sum(cost.rounds for site, cost in self.sites if site.startswith("layers.0."))
 
-    def new_cache(self) -> list[MaskCache]:
-        return [MaskCache.empty(self.scales.attention(f"layers.{i}.attention")) for i in range(self.spec.layers)]
-
     def rms_norm(self, x: Shape, site: str) -> Shape:
         self.sites.append((site, norm_cost(x.shape[0], self.scales.norm(site))))
         return super().rms_norm(x, site)
 
-    def attention(self, qkv: Shape, site: str, cache: MaskCache, start: int) -> Shape:
-        self.sites.append((site, attention_cost(self.scales.attention(site), qkv.shape[0], start)))
-        return super().attention(qkv, site, cache, start)
+    def attention(self, qkv: Shape, site: str, cache: MaskCache, batch: Batch) -> Shape:
+        self.sites.append((site, attention_cost(self.scales.attention(site), batch)))
+        return super().attention(qkv, site, cache, batch)
 
     def activation(self, x: Shape, site: str) -> Shape:
         self.sites.append((site, table_cost(x.size, self.scales.activation(site).table)))

@@ -23,8 +23,16 @@ from ....kernels.dpf.trees import Trees, make_trees, one_of_eight, small_depth
 from ....kernels.prg import Prg
 from ....kernels.ring import PublicMatrix, bmm, bmm_nt, matmul
 from ....link import Link
-from ....protocols.base import Spec
-from ....protocols.pair.attention import Cache, MaskCache, attention, deal_attention, turns
+from ....protocols.base import Batch, Spec
+from ....protocols.pair.attention import (
+    KeysValues,
+    KeysValuesMasks,
+    attention,
+    deal_attention,
+    new_cache,
+    new_mask_cache,
+    turns,
+)
 from ....protocols.pair.norm import deal_norm, rms_norm
 from ....protocols.pair.party import Dealer, Party
 from ....protocols.pair.reveal import client_share
@@ -304,25 +312,23 @@ def _attention(trees: Trees, spec: Spec, plan: AttentionPlan, rows: int, start: 
     steps, dealer, step = peer(trees), a_dealer(trees), iter(range(1, 1 << 30))
     frac = 44
     share = words(rows, spec.qkv_width)
-    turn = turns(spec.rope_theta, spec.head_size, rows, start, plan.frac_turn) if spec.rope_theta else None
-    cache, masks = Cache.empty(plan), MaskCache.empty(plan)
-    for kept in (cache.keys.opened, cache.keys.m, cache.values.opened, cache.values.m, masks.keys, masks.values):
-        kept.append(words(start + rows, plan.kv_heads, plan.head_size))
-    _, peers, dealers = attention_work(plan, rows, start)
-
-    def rewind() -> None:
-        for kept in (cache.keys.opened, cache.keys.m, cache.values.opened, cache.values.m, masks.keys, masks.values):
-            kept.length = start
+    batch = Batch.one(rows, start)  # each run goes on from `start` anew
+    turn = turns(spec.rope_theta, spec.head_size, batch.positions, plan.frac_turn) if spec.rope_theta else None
+    kept, masks = KeysValues.empty(plan), KeysValuesMasks.empty(plan)
+    for one in (kept.keys.opened, kept.keys.m, kept.values.opened, kept.values.m, masks.keys, masks.values):
+        one.append(words(start + rows, plan.kv_heads, plan.head_size))
+    cache, mask_cache = new_cache(plan), new_mask_cache(plan)
+    cache.put(0, kept)
+    mask_cache.put(0, masks)
+    _, peers, dealers = attention_work(plan, batch)
 
     def take() -> None:
-        rewind()
         steps.begin(next(step))
-        attention(steps, Secret(share, frac, 64), plan, cache, start, turn)
+        attention(steps, Secret(share, frac, 64), plan, cache, batch, turn)
 
     def deal() -> None:
-        rewind()
         dealer.begin(next(step))
-        deal_attention(dealer, plan, masks, rows, start)
+        deal_attention(dealer, plan, mask_cache, batch)
 
     yield from _measure(peers, take, dealers, deal)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ....errors import NetworkError
 from ....records import tidy
+from ....sizes import Sizes
 from .amounts import fit, misfit
 from .in_session import Measured, in_session, measured_answers
 from .own_model import write_model
@@ -143,6 +144,6 @@ def _openings(client: object) -> Iterable[float]:
     for _ in range(SESSIONS):
         generation = client.generate([1, 2, 3], max_new_tokens=1)
         started = time.perf_counter()
-        runner = generation._start(3, 1)
+        runner = generation._start(Sizes.of([3], 1))
         yield time.perf_counter() - started
         runner.abort()

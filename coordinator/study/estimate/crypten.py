@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ....models.decoder import forward
-from ....protocols.base import Spec
+from ....protocols.base import Batch, Spec
 from ....protocols.crypten import library
 from ....protocols.crypten.communicator import Tensor
 from ....protocols.crypten.plans import Activation, Attention, Norm, Plan, plans
@@ -95,7 +95,7 @@ def _layer(spec: Spec, own: LayerPlans, tokens: int, start: int, last: bool) -> 
     }
     shapes = Shapes(spec, found | {"norm": own[0]})
     with shapes.running():
-        forward(shapes, spec, tokens, shapes.filled(start), start)
+        forward(shapes, spec, tokens, shapes.filled(start), Batch.one(tokens, start))
     costs = dict(shapes.sites)
     return tuple(costs[f"layers.{spec.layers - 1 if last else 0}.{name}"] for name in names)
 
@@ -104,7 +104,7 @@ def _layer(spec: Spec, own: LayerPlans, tokens: int, start: int, last: bool) -> 
 def _norm(spec: Spec, plan: Plan) -> Cost:
     shapes = Shapes(spec, {"norm": plan})
     with shapes.running():
-        shapes.rms_norm(shapes.embed(1, 0), "norm")
+        shapes.rms_norm(shapes.embed(1, Batch.one(1)), "norm")
     return shapes.total
 
 
@@ -145,7 +145,7 @@ def _timed(tokens: int, start: int, dealing: bool) -> list[tuple[Cost, float]]:
     site |= {"layers.0.attention": Attention(40.0, 8), "layers.0.act": Activation(False)}
     shapes = _Timed(TRIED, site, generators)
     with shapes.running():
-        forward(shapes, TRIED, tokens, shapes.filled(start), start)
+        forward(shapes, TRIED, tokens, shapes.filled(start), Batch.one(tokens, start))
     return [(cost, seconds) for (_, cost), seconds in zip(shapes.sites, shapes.seconds, strict=True)]
 
 

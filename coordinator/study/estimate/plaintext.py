@@ -9,7 +9,7 @@ import numpy as np
 
 from ....client.launch import DEFAULT_MODEL
 from ....models.decoder import forward
-from ....protocols.base import Spec
+from ....protocols.base import Batch, Spec
 from ....protocols.plain.plain import Plain
 from .amounts import Amounts, seconds
 from .bench import COLD, SHAPES, Measured, timed
@@ -54,14 +54,13 @@ def _step(models: list[Plain], spec: Spec, tokens: int, start: int) -> Callable[
     """One step, by each of `models` in turn."""
     kept = [(model, model.new_cache()) for model in models]
     for model, cache in kept if start else ():
-        forward(model, spec, [1] * start, cache, 0)
+        forward(model, spec, [1] * start, cache, Batch.one(start))
     turn = cycle(kept)
 
     def step() -> None:
         model, cache = next(turn)
-        for layer in cache:  # back to where it was before the last step
-            del layer.keys[1 if start else 0 :], layer.values[1 if start else 0 :]
-        forward(model, spec, [1] * tokens, cache, start)
+        # Going on from `start` again: what the last turn added is forgotten.
+        forward(model, spec, [1] * tokens, cache, Batch.one(tokens, start))
 
     return step
 

@@ -16,6 +16,7 @@ from ....party import crypten_need
 from ....party.footprint import need
 from ....party.links import SessionLimits
 from ....protocols.pair.cost import Cost
+from ....sizes import Sizes
 from ..records import AS_IS, Case, Crossing, Prediction, Site
 from . import plaintext
 from .amounts import seconds
@@ -92,7 +93,7 @@ def estimate(
     last = max(prompt, prompt + new - 2) if new > 1 else prompt
     prompt_sites, token_sites = sites_of(subject, prompt, 0), sites_of(subject, 1, min(last, subject.spec.context - 1))
     own = [1e3 * sum(seconds(getattr(site, side), rates.rates) for site in token_sites) for side in ("peer", "dealer")]
-    memory = [_memory(subject, role, SessionLimits(prompt, new, protocol=protocol)) for role in (0, 1, 2)]
+    memory = [_memory(subject, role, SessionLimits(Sizes.of([prompt], new), protocol=protocol)) for role in (0, 1, 2)]
     return Estimate(
         subject=subject,
         protocol=protocol,

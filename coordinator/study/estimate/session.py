@@ -9,10 +9,12 @@ from math import ceil, inf
 from ....frames import PART
 from ....kernels.dpf.keygen import one_hot_depth, one_hot_key_bytes
 from ....network import CLIENT, Network, Profile
-from ....party.engine import AHEAD_BYTES, AHEAD_REFRESH, AHEAD_STEPS
+from ....party.engine import AHEAD_BYTES, AHEAD_REFRESH
+from ....party.links import AHEAD_STEPS
 from ....protocols.pair.cost import Cost
 from ....protocols.pair.party import MESSAGE
 from ....shaping import FRAMING, SEGMENT, WRAPPING, line_seconds
+from ....sizes import STEP_TOKENS
 from .amounts import seconds
 from .rates import Rates
 from .subject import Subject
@@ -137,7 +139,7 @@ def _as_one(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def ahead_of(cost: Cost) -> int:
-    """`party.engine.window` for a token step of this cost."""
+    """The window of `party.engine` for a token step of this cost."""
     return min(AHEAD_STEPS, AHEAD_BYTES // max(1, cost.offline1))
 
 
@@ -169,10 +171,10 @@ def times(subject: Subject, prompt: int, new: int, setting: Setting) -> list[flo
         return tokens * seconds({"client.key": 1, "client.level": one_hot_depth(spec.vocab)}, rates)
 
     decode = seconds({"client.step": 1, "client.logit": spec.vocab}, rates)
-    starts = starts_of(subject, prompt, new)
+    chunks = [(min(STEP_TOKENS, prompt - at), at) for at in range(0, prompt, STEP_TOKENS)]
     ahead = 0
     steps = []
-    for number, (tokens, start) in enumerate([(prompt, 0), *((1, start) for start in starts)]):
+    for number, (tokens, start) in enumerate([*chunks, *((1, start) for start in starts_of(subject, prompt, new))]):
         sites = sites_of(subject, tokens, start)
         if number % AHEAD_REFRESH == 0:
             ahead = ahead_of(total_cost(sites if number else sites_of(subject, 1, min(prompt, spec.context - 1))))
@@ -185,4 +187,4 @@ def times(subject: Subject, prompt: int, new: int, setting: Setting) -> list[flo
     else:
         to_dealer += software
     found = run(steps, setting.where, to_dealer)
-    return [found[0] + rates["session"], *found[1:]]
+    return [sum(found[: len(chunks)]) + rates["session"], *found[len(chunks) :]]

@@ -13,7 +13,7 @@ from math import ceil
 from ....kernels.dpf.keygen import one_hot_depth
 from ....kernels.dpf.trees import small_depth
 from ....models.decoder import forward
-from ....protocols.base import Spec
+from ....protocols.base import Batch, Spec
 from ....protocols.pair.attention import MaskCache, attention_cost
 from ....protocols.pair.cost import Cost
 from ....protocols.pair.deal import Shapes
@@ -56,15 +56,12 @@ class Work(Shapes):
         super().__init__(spec, scales)
         self.sites: list[SiteWork] = []
 
-    def new_cache(self) -> list[MaskCache]:
-        return [MaskCache.empty(self.scales.attention(f"layers.{i}.attention")) for i in range(self.spec.layers)]
-
     def _site(self, site: str, kind: str, counted: tuple[Cost, Amounts, Amounts]) -> None:
         self.sites.append(SiteWork(site, kind, *counted))
 
-    def embed(self, tokens: int, start: int) -> Shape:
+    def embed(self, tokens: int, batch: Batch) -> Shape:
         self._site("embed", "embed", (Cost(), embed_work(tokens, self.spec.vocab, self.spec.width), {}))
-        return super().embed(tokens, start)
+        return super().embed(tokens, batch)
 
     def linear(self, x: Shape, site: str) -> Shape:
         y = super().linear(x, site)
@@ -79,9 +76,9 @@ class Work(Shapes):
         self._site(site, "norm", norm_work(self.scales.norm(site), x.shape[0]))
         return super().rms_norm(x, site)
 
-    def attention(self, qkv: Shape, site: str, cache: MaskCache, start: int) -> Shape:
-        self._site(site, "attention", attention_work(self.scales.attention(site), qkv.shape[0], start))
-        return super().attention(qkv, site, cache, start)
+    def attention(self, qkv: Shape, site: str, cache: MaskCache, batch: Batch) -> Shape:
+        self._site(site, "attention", attention_work(self.scales.attention(site), batch))
+        return super().attention(qkv, site, cache, batch)
 
     def activation(self, x: Shape, site: str) -> Shape:
         self._site(site, "activation", activation_work(self.scales.activation(site), x.size))
@@ -95,7 +92,7 @@ class Work(Shapes):
 def step_work(spec: Spec, scales: Scales, tokens: int, start: int) -> list[SiteWork]:
     """The sites of the step that takes `tokens` new tokens after `start` cached ones; the last one reveals the logits."""
     work = Work(spec, scales)
-    forward(work, spec, tokens, work.new_cache(), start)
+    forward(work, spec, tokens, work.new_cache(), Batch.one(tokens, start))
     reveal = {"step": 1.0, "step.logit": float(spec.vocab)}
     return [*work.sites, SiteWork("head.reveal", "reveal", Cost(), reveal)]
 
@@ -110,11 +107,11 @@ def norm_work(plan: NormPlan, rows: int) -> tuple[Cost, Amounts, Amounts]:
 
 
 @lru_cache(maxsize=4096)
-def attention_work(plan: AttentionPlan, rows: int, start: int) -> tuple[Cost, Amounts, Amounts]:
-    """`protocols.pair.attention` and `softmax`."""
-    span = start + rows
-    seen = plan.heads * (rows * start + rows * (rows + 1) // 2)  # pairs that a causal mask leaves
-    queries, dense = plan.heads * rows, plan.heads * rows * span
+def attention_work(plan: AttentionPlan, batch: Batch) -> tuple[Cost, Amounts, Amounts]:
+    """`protocols.pair.attention` and `softmax`, of one sequence."""
+    rows, span = batch.rows, batch.longest
+    seen = plan.heads * batch.pairs(plan.causal)
+    queries, dense = plan.heads * rows, plan.heads * batch.dense
     qkv = rows * (plan.heads + 2 * plan.kv_heads) * plan.head_size
     tests = queries * plan.thresholds
     depth, narrow = small_depth(plan.tree_bits), small_depth(count_bits(span))
@@ -153,7 +150,7 @@ def attention_work(plan: AttentionPlan, rows: int, start: int) -> tuple[Cost, Am
             dealt(plan.reciprocal.cover, queries),
         ]
     )
-    return attention_cost(plan, rows, start), peer, dealer
+    return attention_cost(plan, batch), peer, dealer
 
 
 @lru_cache(maxsize=4096)
