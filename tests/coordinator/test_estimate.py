@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from measured_rates import rates
+from tacit.batch import Batch
 from tacit.coordinator.study.estimate import (
     Estimate,
     Placement,
@@ -59,7 +60,7 @@ def test_rounds_and_bytes_are_the_declared_ones_which_sessions_are_held_to(
 ) -> None:
     subject = read_subject("stories") if entries is None else subject_of(entries, "gpt2")
     trace = Trace(subject.spec, subject.scales)
-    forward(trace, subject.spec, tokens, trace.new_cache(), start)
+    forward(trace, subject.spec, tokens, trace.new_cache(), Batch.one(tokens, start))
     sites = sites_of(subject, tokens, start)
     assert total_cost(sites) == trace.total
     assert [(s.site, s.cost) for s in sites if s.cost.rounds] == trace.sites

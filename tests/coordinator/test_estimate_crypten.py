@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from measured_rates import rates
+from tacit.batch import Batch
 from tacit.coordinator.study.estimate import Subject, estimate, read_subject
 from tacit.models.decoder import forward
 from tacit.network import NAMED, Network
@@ -25,7 +26,7 @@ def test_rounds_and_bytes_are_those_of_the_whole_model(stories: Subject, tokens:
 
     shapes = Shapes(stories.spec, plans(stories.spec, stories.ranges))
     with shapes.running():
-        forward(shapes, stories.spec, tokens, shapes.filled(start), start)
+        forward(shapes, stories.spec, tokens, shapes.filled(start), Batch.one(tokens, start))
     sites = step_work(stories.spec, stories.ranges, tokens, start)
     assert [(site.site, site.cost) for site in sites if site.cost.rounds] == shapes.sites
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tacit.batch import Batch
 from tacit.errors import ModelError
 from tacit.models.checkpoint import load_checkpoint
 from tacit.models.decoder import forward
@@ -99,7 +100,7 @@ def logits_in_pieces(folder: Folder, cuts: list[int]) -> list[Array]:
     plain = Plain(spec, weights)
     caches, start, out = plain.new_cache(), 0, []
     for stop in cuts:
-        out.append(forward(plain, spec, TOKENS[start:stop], caches, start)[0])
+        out.append(forward(plain, spec, TOKENS[start:stop], caches, Batch.one(stop - start, start))[0])
         start = stop
     return out
 
@@ -148,4 +149,4 @@ def test_gpt2_residual_stream_has_mean_zero(gpt2: Folder) -> None:
 def test_unknown_architecture() -> None:
     spec = Spec("mamba", 1, 1, 1, 2, 2, 2, 2, 2, 1e-5, "relu", None)
     with pytest.raises(ModelError, match="'mamba' has no definition"):
-        forward(Plain(spec, {}), spec, [0], [], 0)
+        forward(Plain(spec, {}), spec, [0], [], Batch.one(1))

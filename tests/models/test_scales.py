@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tacit.batch import Batch
 from tacit.errors import ModelError
 from tacit.models.decoder import forward
 from tacit.models.scales import SEQUENCES, RangeRecorder, calibrate, plan, sample_sequences
@@ -81,7 +82,7 @@ def test_ranges_cover_what_the_samples_reach(spec: Spec) -> None:
 
     for ids in samples:
         oracle = Plain(spec, w, observe)
-        forward(oracle, spec, ids, oracle.new_cache(), 0)
+        forward(oracle, spec, ids, oracle.new_cache(), Batch.one(len(ids)))
     act = "gate" if spec.gated else "input"
     pairs = [("layers.1.norm1", "input", "input"), ("norm", "input", "input"), ("layers.0.attention", "qk_raw", "raw")]
     pairs += [("layers.1.attention", "v", "v"), ("layers.1.attention", "scores", "scores"), ("layers.0.act", act, act)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tacit.batch import Batch
 from tacit.errors import ConfigError, ModelError, PeerError
 from tacit.manifest import Manifest
 from tacit.models.decoder import forward
@@ -74,7 +75,7 @@ def test_tokens_are_the_plaintext_models_and_costs_are_as_foreseen(toy: Toy) -> 
             caches = caches or shapes.new_cache()
             tokens = len(PROMPT) if step == 0 else 1
             shapes.begin(step)
-            forward(shapes, SPEC, tokens, caches, length)
+            forward(shapes, SPEC, tokens, caches, Batch.one(tokens, length))
             length += tokens
             for role, answer in enumerate(answers):
                 assert answer["rounds"] == shapes.total.rounds
@@ -113,7 +114,7 @@ def test_bounds_hold_for_what_gates_send(kind: str, tokens: int, start: int) -> 
         plans |= {f"layers.{i}.attention": Attention(40.0, 9), f"layers.{i}.act": Activation(True)}
     shapes = Shapes(spec, plans)
     with shapes.running():
-        forward(shapes, spec, tokens, shapes.filled(start), start)
+        forward(shapes, spec, tokens, shapes.filled(start), Batch.one(tokens, start))
     largest = elements(spec, tokens, start)
     assert shapes.largest_opening <= OPENED * largest
     assert shapes.largest_answer <= ANSWER * largest

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tacit.batch import Batch
 from tacit.errors import PeerError, TacitError
 from tacit.kernels.dpf.hashing import tree_keys
 from tacit.kernels.dpf.keygen import one_hot_key_bytes, one_hot_keys
@@ -41,7 +42,7 @@ class Toy:
         caches, ids, logits = oracle.new_cache(), list(prompt), []
         new = ids
         for _ in range(count):
-            logits.append(forward(oracle, SPEC, new, caches, len(ids) - len(new))[-1])
+            logits.append(forward(oracle, SPEC, new, caches, Batch.one(len(new), len(ids) - len(new)))[-1])
             new = [int(logits[-1].argmax())]
             ids = ids + new
         return ids[len(prompt) :], logits
@@ -213,7 +214,7 @@ def test_tokens_equal_plaintext(toy: Toy) -> None:
     for step, said in enumerate(fields):
         tokens = len(PROMPT) if step == 0 else 1
         trace = Trace(SPEC, toy.served.scales)
-        forward(trace, SPEC, tokens, trace.new_cache(), at)
+        forward(trace, SPEC, tokens, trace.new_cache(), Batch.one(tokens, at))
         at += tokens
         for role, f in enumerate(said):
             assert (f["step"], f["count"], f["layers"]) == (step, SPEC.vocab, SPEC.layers)

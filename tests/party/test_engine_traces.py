@@ -6,6 +6,7 @@ import itertools
 import time
 
 import pytest
+from tacit.batch import Batch
 from tacit.coordinator.study.records import Case
 from tacit.coordinator.study.trace_files import sites, transfers
 from tacit.errors import PeerLost
@@ -75,7 +76,7 @@ def test_spans_nest(traced):
 def test_sites_fill_the_step_in_the_models_order(traced, toy):  # noqa: F811
     trace, _, _ = traced
     shapes = Trace(SPEC, toy.served.scales)
-    forward(shapes, SPEC, 1, shapes.new_cache(), 0)
+    forward(shapes, SPEC, 1, shapes.new_cache(), Batch.one(1))
     gates = [site for site, _ in shapes.sites]
     for role in range(3):
         spans = trace.parties[role].spans
@@ -135,7 +136,7 @@ def test_sums_are_what_the_peers_count(traced):
 def test_sites_are_what_the_tracer_declares(traced, toy):  # noqa: F811
     trace, said, _ = traced
     shapes = Trace(SPEC, toy.served.scales)
-    forward(shapes, SPEC, len(PROMPT), shapes.new_cache(), 0)
+    forward(shapes, SPEC, len(PROMPT), shapes.new_cache(), Batch.one(len(PROMPT)))
     found = sites(CASE, [trace])
     prompt = {one.site: one for one in found if one.phase == "prompt"}
     for site, cost in shapes.sites:

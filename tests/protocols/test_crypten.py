@@ -13,6 +13,7 @@ import pytest
 import torch
 from crypten_parties import Parties
 from numpy.typing import NDArray
+from tacit.batch import Batch
 from tacit.errors import ModelError, PeerError
 from tacit.models.decoder import forward
 from tacit.models.scales import plan
@@ -75,7 +76,7 @@ def test_a_model_answers_as_in_the_clear_and_costs_what_its_shapes_say(spec: Spe
             for k, tokens in enumerate(STEPS):
                 party.begin(k)
                 party.third_party.begin(k)
-                logits = forward(model, spec, shares[k][rank], caches, at)
+                logits = forward(model, spec, shares[k][rank], caches, Batch.one(len(tokens), at))
                 at += len(tokens)
                 noise = np.arange(spec.vocab, dtype=np.uint64) << np.uint64(40)  # any that both have
                 share = client_share(logits, rank, noise)
@@ -89,7 +90,7 @@ def test_a_model_answers_as_in_the_clear_and_costs_what_its_shapes_say(spec: Spe
             caches = model.new_cache()
             for k, tokens in enumerate(STEPS):
                 model.begin(k)
-                forward(model, spec, len(tokens), caches, at)
+                forward(model, spec, len(tokens), caches, Batch.one(len(tokens), at))
                 at += len(tokens)
                 out.append(model.total)
         return out
@@ -98,7 +99,7 @@ def test_a_model_answers_as_in_the_clear_and_costs_what_its_shapes_say(spec: Spe
     clear, at = Plain(spec, w), 0
     caches = clear.new_cache()
     for k, tokens in enumerate(STEPS):
-        want = forward(clear, spec, tokens, caches, at)[-1]
+        want = forward(clear, spec, tokens, caches, Batch.one(len(tokens), at))[-1]
         at += len(tokens)
         got = (first[0][k][0] + second[0][k][0]).view(np.int32) / 2.0**FRAC
         assert np.abs(got - want).max() < ERROR
@@ -120,7 +121,7 @@ def test_costs_of_a_step_do_not_depend_on_how_its_shapes_are_run(monkeypatch: py
     def cost(tokens: int, start: int) -> Any:
         shapes = Shapes(GPT2, found)
         with shapes.running():
-            forward(shapes, GPT2, tokens, shapes.filled(start), start)
+            forward(shapes, GPT2, tokens, shapes.filled(start), Batch.one(tokens, start))
         return shapes.sites, shapes.largest_opening, shapes.largest_answer
 
     with_values = cost(3, 2)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tacit.batch import Batch
 from tacit.errors import UsageError
 from tacit.models.checkpoint import load_checkpoint
 from tacit.models.decoder import forward
@@ -34,7 +35,7 @@ def greedy(plain: Plain, prompt: list[int], count: int) -> tuple[list[int], Arra
     caches, tokens, logits = plain.new_cache(), list(prompt), []
     step = tokens
     for _ in range(count):
-        logits.append(forward(plain, plain.spec, step, caches, len(tokens) - len(step))[0])
+        logits.append(forward(plain, plain.spec, step, caches, Batch.one(len(step), len(tokens) - len(step)))[0])
         tokens.append(int(logits[-1].argmax()))
         step = tokens[-1:]
     return tokens[len(prompt) :], np.array(logits)
@@ -65,7 +66,7 @@ def test_what_the_observer_sees() -> None:
     spec, weights, expected = model("stories260K")
     seen: dict[tuple[str, str], list[Array]] = {}
     plain = Plain(spec, weights, lambda site, quantity, values: seen.setdefault((site, quantity), []).append(values))
-    forward(plain, spec, expected["prompt_ids"], plain.new_cache(), 0)
+    forward(plain, spec, expected["prompt_ids"], plain.new_cache(), Batch.one(len(expected["prompt_ids"])))
     tokens = len(expected["prompt_ids"])
     attention = {"qk_raw", "q", "k", "v", "scores", "weighted", "exp_sum", "output"}
     want = {("embed", "output"), ("norm", "input"), ("norm", "mean_square"), ("head", "output")}
@@ -93,9 +94,9 @@ def test_observing_changes_no_logit() -> None:
     spec, weights, expected = model("stories260K")
     ids = expected["prompt_ids"]
     alone, watched = Plain(spec, weights), Plain(spec, weights, lambda site, quantity, values: None)
-    every = forward(watched, spec, ids, watched.new_cache(), 0)
+    every = forward(watched, spec, ids, watched.new_cache(), Batch.one(len(ids)))
     for stop in range(1, len(ids) + 1):
-        logits = forward(alone, spec, ids[:stop], alone.new_cache(), 0)
+        logits = forward(alone, spec, ids[:stop], alone.new_cache(), Batch.one(stop))
         assert logits.shape == (1, spec.vocab)
         np.testing.assert_allclose(logits[0], every[stop - 1], atol=1e-12)
 
@@ -117,7 +118,7 @@ def test_tokens_and_positions_that_do_not_exist(tokens: Any, start: int, message
     spec = Spec("llama", 1, 1, 1, 2, 2, 2, 10, 4, 1e-5, "silu", 10.0)
     plain = Plain(spec, {"embed": np.zeros((10, 2))})
     with pytest.raises(UsageError, match=message):
-        plain.embed(tokens, start)
+        plain.embed(tokens, Batch.one(max(1, len(tokens)), start))
 
 
 def test_rotations_depend_on_distance_alone() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pair_plans import GPT2, LLAMA, scales, smaller
+from tacit.batch import Batch
 from tacit.protocols.base import Spec
-from tacit.protocols.pair.attention import Cache, MaskCache, attention, deal_attention, turns
+from tacit.protocols.pair.attention import attention, deal_attention, new_cache, new_mask_cache, turns
 from tacit.protocols.pair.lift import deal_lift, lift
 from tacit.protocols.pair.norm import deal_norm, rms_norm
 from tacit.protocols.pair.party import Dealer, Party
@@ -114,19 +115,19 @@ def attention_gate(spec: Spec) -> Gate:
         shares = shared(encode(x, frac), frac, 64, degenerate)
 
         def peer(p: Any) -> None:
-            cache = Cache.empty(plan)
+            cache = new_cache(plan)
             for step in (0, 1):
                 p.begin(step)
-                turn = None
+                batch, turn = Batch.one(8, 8 * step), None
                 if spec.rope_theta is not None:
-                    turn = turns(spec.rope_theta, spec.head_size, 8, 8 * step, plan.frac_turn)
-                attention(p, shares[p.role], plan, cache, 8 * step, turn)
+                    turn = turns(spec.rope_theta, spec.head_size, batch.positions, plan.frac_turn)
+                attention(p, shares[p.role], plan, cache, batch, turn)
 
         def deal(d: Any) -> None:
-            cache = MaskCache.empty(plan)
+            cache = new_mask_cache(plan)
             for step in (0, 1):
                 d.begin(step)
-                deal_attention(d, plan, cache, 8, 8 * step)
+                deal_attention(d, plan, cache, Batch.one(8, 8 * step))
 
         return peer, deal
 

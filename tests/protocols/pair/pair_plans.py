@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tacit.batch import Batch
 from tacit.kernels.dpf.keygen import one_hot_depth, one_hot_keys
 from tacit.models.decoder import forward
 from tacit.models.scales import Check, plan
@@ -56,7 +57,7 @@ class Model:
         oracle = Plain(self.spec, self.folded)
         caches, out, at = oracle.new_cache(), [], 0
         for ids in steps:
-            out.append(forward(oracle, self.spec, ids, caches, at)[-1])
+            out.append(forward(oracle, self.spec, ids, caches, Batch.one(len(ids), at))[-1])
             at += len(ids)
         return out
 
@@ -93,7 +94,7 @@ def random_model(spec: Spec, seed: int = 1, massive: float = 0.0) -> Model:
 class AllRows:
     """Mixin: keep every row at the last layer, so that one step gives the logits of every position."""
 
-    def last(self, x: Any) -> Any:
+    def last(self, x: Any, batch: Any) -> Any:
         return x
 
 
@@ -130,7 +131,7 @@ def on_shares(
             raw = np.frombuffer(b"".join(k[party.role] for k in keys[step]), np.uint64).reshape(len(ids), depth + 2, 2)
             roots, cw, pcw = (np.ascontiguousarray(a) for a in (raw[:, 0], raw[:, 1:-1], raw[:, -1]))
             rows = party.trees.one_hot(roots, cw, pcw, party.role)
-            out.append((forward(protocol, spec, rows, caches, at), party.counters))
+            out.append((forward(protocol, spec, rows, caches, Batch.one(len(ids), at)), party.counters))
             at += len(ids)
         return out
 
@@ -139,7 +140,7 @@ def on_shares(
         caches, sent, at = protocol.new_cache(), [], 0
         for step, ids in enumerate(steps):
             dealer.begin(step)
-            forward(protocol, spec, len(ids), caches, at)
+            forward(protocol, spec, len(ids), caches, Batch.one(len(ids), at))
             dealer.flush()
             sent.append(tuple(dealer.sent))
             at += len(ids)

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pair_plans import GPT2, LLAMA, scales, smaller
+from tacit.batch import Batch, Part
 from tacit.protocols.base import Spec
-from tacit.protocols.pair.attention import Cache, MaskCache, attention, attention_cost, deal_attention, turns
-from tacit.protocols.pair.products import Causal, KeptRows, Rows
+from tacit.protocols.pair.attention import attention, attention_cost, deal_attention, new_cache, new_mask_cache, turns
+from tacit.protocols.pair.products import KeptRows, Rows, Visible
 from tacit.protocols.pair.scales import FRAC_E, FRAC_IN, FRAC_V, WINDOW, AttentionPlan
 from tacit.protocols.pair.softmax import deal_softmax, softmax, softmax_cost
 from tacit.protocols.plain.plain import Plain
@@ -16,27 +17,27 @@ from three_parties import F64, Run, encode, run, shared
 SITE = "layers.0.attention"
 
 
-def weights_of(s: F64, causal: Causal) -> F64:
+def weights_of(s: F64, visible: Visible) -> F64:
     """Float64 softmax of scores (H, P): (H, T, S), 0 where not visible."""
-    wide = np.full((len(s), causal.rows, causal.total), -np.inf)
-    wide[:, causal.t, causal.s] = s
+    wide = np.full((len(s), visible.rows, visible.longest), -np.inf)
+    wide[:, visible.t, visible.s] = s
     e = np.exp(wide - wide.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
 
-def softmax_bound(s: F64, v_max: float, plan: AttentionPlan, causal: Causal) -> float:
+def softmax_bound(s: F64, v_max: float, plan: AttentionPlan, visible: Visible) -> float:
     """With N terms, largest of them at least e^-4 after the shift: each exponential errs by the table's error and FRAC_E's
     rounding (relative to the row's sum, once in the product and once in the sum), the reciprocal by 1.6e-4 relative, the
     values and the lifted operands by an ulp of their scales."""
-    wide = np.full((len(s), causal.rows, causal.total), -np.inf)
-    wide[:, causal.t, causal.s] = s
+    wide = np.full((len(s), visible.rows, visible.longest), -np.inf)
+    wide[:, visible.t, visible.s] = s
     relative = np.exp(wide - wide.max(-1, keepdims=True)).sum(-1)
     reference = np.floor(wide.max(-1) * 2.0 ** (FRAC_IN - WINDOW)) + 2  # one window above the top one, or two
     shift = np.exp(wide.max(-1) - reference * 2.0 ** (WINDOW - FRAC_IN))
     total = relative * np.maximum(shift, np.exp(-4.0))
     each = 1.03 * plan.exp.error + 2.0**-FRAC_E
-    visible = (wide > -np.inf).sum(-1)
-    spread = float((visible * each / total).max()) * 2 * v_max
+    seen = (wide > -np.inf).sum(-1)
+    spread = float((seen * each / total).max()) * 2 * v_max
     lifted = 2.0**-plan.frac_g * float(total.max()) * v_max + 2.0**-plan.frac_o / float(total.min())
     return spread + 1.6e-4 * v_max + 2.0 ** (1 - FRAC_V) + 2 * lifted
 
@@ -46,7 +47,7 @@ SEEN = 4e-3
 
 def run_softmax(s: F64, v: F64, plan: AttentionPlan, start: int) -> Run:
     """Scores (H, P), values (S, G, D): all value rows are masked and opened in one more round."""
-    causal = Causal.of(len(v) - start, start)
+    visible = Visible.of(Batch.one(len(v) - start, start))
     scores = shared(encode(s, FRAC_IN), FRAC_IN, plan.bits_s)
     values = shared(encode(v, FRAC_V), FRAC_V, 64)
 
@@ -56,27 +57,27 @@ def run_softmax(s: F64, v: F64, plan: AttentionPlan, start: int) -> Run:
         (opened,) = p.exchange([(values[p.role].share + mask, plan.bits_e)])
         kept.append(opened, mask, p.role)
         p.begin(1)
-        return softmax(p, scores[p.role], kept, plan, causal)
+        return softmax(p, scores[p.role], [kept], plan, visible)
 
     def deal(d: Any) -> None:
         rows = Rows(plan.kv_heads, plan.head_size)
         rows.append(d.mask(v.size).reshape(v.shape))
         d.begin(1)
-        deal_softmax(d, plan, causal, rows.all)
+        deal_softmax(d, plan, visible, [rows.all])
 
     return run(peer, deal)
 
 
 def check_softmax(s: F64, v: F64, plan: AttentionPlan, start: int) -> float:
-    causal = Causal.of(len(v) - start, start)
+    visible = Visible.of(Batch.one(len(v) - start, start))
     r = run_softmax(s, v, plan, start)
     group = plan.heads // plan.kv_heads
-    want = np.einsum("hts,shd->thd", weights_of(np.rint(s * 4096) / 4096, causal), np.repeat(v, group, 1))
+    want = np.einsum("hts,shd->thd", weights_of(np.rint(s * 4096) / 4096, visible), np.repeat(v, group, 1))
     error = np.abs(r.value() - want.reshape(len(want), -1))
     # the worst case assumes every exponential off by the table's error to one side; SEEN is ten times what is seen
-    bound = min(softmax_bound(s, float(np.abs(v).max()), plan, causal), SEEN)
+    bound = min(softmax_bound(s, float(np.abs(v).max()), plan, visible), SEEN)
     assert error.max() <= bound, f"{error.max():.2e} over {bound:.2e}"
-    expected = softmax_cost(plan, plan.heads * causal.pairs, plan.heads * causal.rows, causal.total)
+    expected = softmax_cost(plan, plan.heads * visible.pairs, plan.heads * visible.rows, visible.longest)
     assert r.cost == expected
     assert expected.rounds == 5
     return float(error.max())
@@ -89,7 +90,7 @@ TOP = 2.0 ** (PLAN.bits_s - 2 - FRAC_IN) - 2.0 ** (WINDOW - FRAC_IN) - 2.0**-FRA
 @pytest.mark.parametrize(("rows", "start"), [(1, 0), (1, 1), (6, 0), (3, 9), (1, 40)])
 def test_softmax_of_random_scores(rows: int, start: int) -> None:
     rng = np.random.default_rng(rows + start)
-    pairs = Causal.of(rows, start).pairs
+    pairs = Batch.one(rows, start).pairs()
     v = rng.uniform(-4, 4, (rows + start, 1, PLAN.head_size))
     check_softmax(rng.normal(0, 3, (2, pairs)), v, PLAN, start)
 
@@ -130,7 +131,7 @@ def test_softmax_of_chosen_rows(row: list[float]) -> None:
 def test_softmax_of_massive_random_spreads() -> None:
     rng = np.random.default_rng(9)
     rows = 16
-    pairs = Causal.of(rows, 0).pairs
+    pairs = Batch.one(rows).pairs()
     s = np.clip(rng.standard_cauchy((2, pairs)) * 8, -60, 60)
     s[:, np.cumsum(np.arange(rows))] = rng.uniform(-28, 60, (2, rows))  # no row's maximum below the calibrated lowest
     check_softmax(s, rng.uniform(-4, 4, (rows, 1, PLAN.head_size)), PLAN, 0)
@@ -144,27 +145,29 @@ def test_softmax_of_a_long_row() -> None:
     check_softmax(np.zeros((2, 256)), v[:256], PLAN, 255)  # exactly 2^8 scores in the top window
 
 
-def attend(spec: Spec, steps: list[F64]) -> tuple[list[Run], list[F64], list[F64], AttentionPlan]:
-    """Several steps of one layer's attention: runs, what came out, float64."""
+def attend(
+    spec: Spec, steps: list[F64], batches: list[Batch] | None = None
+) -> tuple[list[Run], list[F64], list[F64], AttentionPlan]:
+    """Several steps of one layer's attention: runs, what came out, float64. `batches`: by default one sequence that goes on."""
     plan = scales(spec).attention(SITE)
     frac = scales(spec).norm("layers.0.norm1").frac_out + scales(spec).weight
     inputs = [shared(encode(x, frac), frac, 64) for x in steps]
     at = np.cumsum([0] + [len(x) for x in steps])
+    taken = batches or [Batch.one(len(x), int(at[i])) for i, x in enumerate(steps)]
 
     def peer(p: Any) -> Any:
-        cache, out = Cache.empty(plan), []
-        for i, x in enumerate(inputs):
+        cache, out = new_cache(plan), []
+        for i, (x, batch) in enumerate(zip(inputs, taken, strict=True)):
             p.begin(i)
-            rows = len(steps[i])
-            turn = turns(spec.rope_theta, spec.head_size, rows, int(at[i]), plan.frac_turn) if spec.rope_theta else None
-            out.append((attention(p, x[p.role], plan, cache, int(at[i]), turn), p.counters))
+            turn = turns(spec.rope_theta, spec.head_size, batch.positions, plan.frac_turn) if spec.rope_theta else None
+            out.append((attention(p, x[p.role], plan, cache, batch, turn), p.counters))
         return out
 
     def deal(d: Any) -> Any:
-        cache, sent = MaskCache.empty(plan), []
-        for i, x in enumerate(steps):
+        cache, sent = new_mask_cache(plan), []
+        for i, batch in enumerate(taken):
             d.begin(i)
-            deal_attention(d, plan, cache, len(x), int(at[i]))
+            deal_attention(d, plan, cache, batch)
             d.flush()
             sent.append(tuple(d.sent))
         return sent
@@ -173,14 +176,14 @@ def attend(spec: Spec, steps: list[F64]) -> tuple[list[Run], list[F64], list[F64
     oracle = Plain(spec, {})
     cache = oracle.new_cache()[0]
     got, want = [], []
-    for i, x in enumerate(steps):
+    for i, (x, batch) in enumerate(zip(steps, taken, strict=True)):
         (y0, c0), (y1, c1) = r.results[0][i], r.results[1][i]
-        cost = attention_cost(plan, len(x), int(at[i]))
+        cost = attention_cost(plan, batch)
         for c in (c0, c1):
             assert (c.rounds, c.online_bytes) == (cost.rounds, cost.online)
         assert (c0.offline_bytes, c1.offline_bytes) == (cost.offline0, cost.offline1) == r.results[2][i]
         got.append(((y0.share + y1.share).view(np.int64)) / 2.0**y0.frac)
-        want.append(oracle.attention(x, SITE, cache, int(at[i])))
+        want.append(oracle.attention(x, SITE, cache, batch))
         assert cost.rounds == (7 if spec.rope_theta else 6)
     return [r], got, want, plan
 
@@ -206,6 +209,26 @@ def test_attention_at_the_start_and_with_a_cache(kind: str) -> None:
         assert np.abs(y - z).max() < 4e-3
 
 
+SEQUENCES = [
+    Batch((Part(0, 0, 0, 5), Part(1, 1, 0, 3))),
+    Batch((Part(0, 0, 5, 1), Part(1, 1, 3, 1), Part(2, 0, 5, 1), Part(3, 0, 2, 2))),  # two forks of what 0 was
+    Batch((Part(3, 3, 4, 1), Part(1, 1, 4, 2)), forget=(0,)),
+    Batch((Part(1, 1, 2, 3), Part(0, 0, 0, 2), Part(2, 2, 6, 1))),  # 1 goes back and on otherwise, 0 begins anew
+    Batch((Part(2, 1, 5, 1),)),
+]
+
+
+@pytest.mark.parametrize("kind", ["llama, grouped queries", "gpt2"])
+def test_sequences_share_rounds_and_keep_apart(kind: str) -> None:
+    """Several sequences of different lengths, forks and rewinds: what each row sees is its own sequence; rounds as for one."""
+    spec = KINDS[kind]
+    rng = np.random.default_rng(21)
+    steps = [np.clip(rng.normal(0, 0.9, (batch.rows, spec.qkv_width)), -4, 4) for batch in SEQUENCES]
+    _, got, want, _ = attend(spec, steps, SEQUENCES)
+    for y, z in zip(got, want, strict=True):
+        assert np.abs(y - z).max() < 4e-3
+
+
 def test_attention_of_one_token() -> None:
     """A row of one score: the weighted mean is the value itself."""
     x = np.random.default_rng(12).normal(0, 1, (1, LLAMA.qkv_width))
@@ -222,8 +245,8 @@ def test_rounds_do_not_depend_on_the_cache() -> None:
     assert np.abs(got[1] - want[1]).max() < 4e-3
     assert np.abs(got[3] - want[3]).max() < 4e-3
     assert (
-        attention_cost(plan, 1, 10).rounds
-        == attention_cost(plan, 1, 400).rounds
-        == attention_cost(plan, 389, 11).rounds
+        attention_cost(plan, Batch.one(1, 10)).rounds
+        == attention_cost(plan, Batch.one(1, 400)).rounds
+        == attention_cost(plan, Batch.one(389, 11)).rounds
     )
-    assert attention_cost(plan, 1, 10).online < attention_cost(plan, 1, 400).online
+    assert attention_cost(plan, Batch.one(1, 10)).online < attention_cost(plan, Batch.one(1, 400)).online

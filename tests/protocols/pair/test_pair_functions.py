@@ -13,12 +13,13 @@ from tacit.protocols.plain import plain
 X = np.linspace(-60, 60, 20001)
 TABLES = """
 import hashlib
+import numpy as np
 from tacit.protocols.pair.attention import turns
 from tacit.protocols.pair.scales import _exp, _gated, _pointwise, _reciprocal, _rsqrt
 tables = [_exp(18), _gated("silu", 18, 22), _reciprocal(30, 2.0**-8, 46), _rsqrt(50, 20, 768 * 4.0**14, 1e-5, 50, 2.0**24)]
 tables += [_pointwise(name, 18, 32) for name in ("gelu", "gelu_tanh", "relu")]
 for theta in (1e4, 5e5, 1.3e6):
-    print(*(hashlib.sha256(x.tobytes()).hexdigest() for x in turns(theta, 80, 5000, 0, 14)))
+    print(*(hashlib.sha256(x.tobytes()).hexdigest() for x in turns(theta, 80, np.arange(5000), 14)))
 print(*(table.digest for table in tables))
 """
 

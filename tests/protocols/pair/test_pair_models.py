@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pair_plans import GPT2, LLAMA, Model, on_shares, random_model, smaller
+from tacit.batch import Batch
 from tacit.models.checkpoint import load_checkpoint
 from tacit.models.decoder import forward
 from tacit.models.fold import fold
@@ -41,7 +42,7 @@ def traced(model: Model, *steps: int) -> list[tuple[int, int, int, int]]:
     out, at = [], 0
     for tokens in steps:
         trace = Trace(model.spec, model.check.scales)
-        forward(trace, model.spec, tokens, trace.new_cache(), at)
+        forward(trace, model.spec, tokens, trace.new_cache(), Batch.one(tokens, at))
         c = trace.total
         out.append((c.rounds, c.online, c.offline0, c.offline1))
         at += tokens
@@ -50,7 +51,7 @@ def traced(model: Model, *steps: int) -> list[tuple[int, int, int, int]]:
 
 def layer_rounds(model: Model, tokens: int, at: int) -> int:
     trace = Trace(model.spec, model.check.scales)
-    forward(trace, model.spec, tokens, trace.new_cache(), at)
+    forward(trace, model.spec, tokens, trace.new_cache(), Batch.one(tokens, at))
     return trace.layer_rounds()
 
 
