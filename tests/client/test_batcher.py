@@ -72,6 +72,7 @@ class Peers:
 
     def step(self, feeds: Sequence[Feed], ahead: int, forget: Sequence[int] = ()) -> Step:
         assert not self.ended
+        self.world.entered.set()
         self.world.gate.wait(5)
         time.sleep(self.world.pause)
         if self.world.faults:
@@ -102,6 +103,7 @@ class World:
         self.sessions: list[Peers] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = threading.Event()
         self.faults: list[Exception] = []
         self.pause = 0.0  # seconds that a step takes
 
@@ -268,6 +270,7 @@ def test_a_cancelled_request_is_forgotten_and_the_last_ends_the_session(world: W
     with batcher(world) as one:
         world.gate.clear()
         tickets = one.submit_all([([answer([n + 1], 60, ignore_eos=True)], heard[n]) for n in range(2)])
+        assert world.entered.wait(5)  # both are in the first step
         for number, ticket in enumerate(tickets):
             ticket.cancel()
             ticket.cancel()
