@@ -31,7 +31,7 @@ def run(session: EchoSession, steps: int) -> None:
     for step in range(steps):
         words = np.random.default_rng(step).integers(0, 1 << 63, WIDTH, np.uint64)
         for link in links:
-            link.send("prompt", words)
+            link.send("tokens", words)
         for link in links:
             answer = np.frombuffer(link.receive("logits", size=8 * WIDTH).body, np.uint64)
             assert np.array_equal(answer, 2 * words + np.uint64(step))
