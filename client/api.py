@@ -17,7 +17,7 @@ from ..tracing.recorder import Traces
 from ..transport import new_context
 from .answer import Answer, ModelFacts
 from .batcher import IDLE, SEQUENCES, Batcher
-from .catalogue import PROTOCOL, Catalogue
+from .catalogue import PROTOCOL, Catalogue, Model
 from .connect import Opener
 from .directory import Directory
 from .generation import Generation, Runner
@@ -234,6 +234,11 @@ class Client:
             return ResumingSession(opener, self._policy, sizes, on_resume)
 
         return start
+
+    def model(self, name: str | None = None) -> Model:
+        """What is known of a model, as its peers vouch for it, and its tokenizer; of what is asked nothing is sent."""
+        self._check_open()
+        return self._catalogue.get(name or self._model)
 
     def encode(self, text: str, *, model: str | None = None) -> list[int]:
         """The token ids of a text in a model's vocabulary, as `generate` takes them; found here, nothing is sent."""

@@ -16,6 +16,7 @@ from .cli_network import PROFILES, network_app
 from .cli_nodes import coordinator, identity_app, peer
 from .cli_options import FirstUse, Meant
 from .cli_peers import config_app, peers_app
+from .cli_serve import serve
 from .cli_study import study_app
 
 app = typer.Typer(
@@ -258,6 +259,7 @@ def doctor(
     run_doctor(cluster=cluster, model=model, as_json=json_)
 
 
+app.command()(serve)
 app.command()(peer)
 app.command()(coordinator)
 

@@ -9,9 +9,18 @@ from ..errors import ConfigError
 
 def need_peer_extra(what: str) -> None:
     """Raises ConfigError, saying what to install, unless this installation can run models."""
-    missing = [name for name in ("torch", "numba", "safetensors") if importlib.util.find_spec(name) is None]
+    _need(what, "peer", ("torch", "numba", "safetensors"))
+
+
+def need_serve_extra() -> None:
+    """Raises ConfigError, saying what to install, unless this installation can serve the OpenAI API."""
+    _need("the gateway", "serve", ("fastapi", "uvicorn", "sse_starlette"))
+
+
+def _need(what: str, extra: str, modules: tuple[str, ...]) -> None:
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"{what} needs {', '.join(missing)}, which this client-only installation leaves out: "
-            "pip install '.[peer]' in Tacit's folder"
+            f"{what} needs {', '.join(missing)}, which this installation leaves out: "
+            f"pip install '.[{extra}]' in Tacit's folder"
         )

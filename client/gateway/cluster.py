@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from ..api import Client
-from ..batcher import Batcher
+from ..batcher import IDLE, SEQUENCES, Batcher
 from .offers import Card, Embedder, Served
 
 
@@ -15,10 +15,14 @@ class ClusterOffers:
 
     embedder: Embedder | None = None
 
-    def __init__(self, client: Client, only: str | None = None) -> None:
-        """`only`: the one model to serve; None: all that the cluster has."""
+    def __init__(
+        self, client: Client, only: str | None = None, *, sequences: int = SEQUENCES, idle: float = IDLE
+    ) -> None:
+        """`only`: the one model to serve; None: all that the cluster has. `sequences`, `idle`: as for `Client.batcher`."""
         self._client = client
         self._only = only
+        self._sequences = sequences
+        self._idle = idle
         self._lock = threading.Lock()
         self._served: dict[str, Served] = {}
 
@@ -36,7 +40,8 @@ class ClusterOffers:
         with self._lock:
             if name not in self._served:
                 model = self._client.model(name)
-                self._served[name] = Served(model.facts, model.tokenizer, self._client.batcher(model=name))
+                batcher = self._client.batcher(model=name, sequences=self._sequences, idle=self._idle)
+                self._served[name] = Served(model.facts, model.tokenizer, batcher)
             return self._served[name]
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from .guard import Rules, is_loopback
 LEAST_TOKEN = 16  # characters
 
 
-def token(file: Path | None, variable: str | None) -> str:
+def token_of(file: Path | None, variable: str | None) -> str:
     """The token of a file, which is made if it is not there, or of TACIT_SERVE_TOKEN; "" for none. Raises ConfigError."""
     if file is None:
         return _checked(variable, "TACIT_SERVE_TOKEN") if variable else ""
@@ -40,7 +40,7 @@ def _checked(found: str, source: str) -> str:
     return found
 
 
-def rules(host: str, hosts: Sequence[str], origins: Sequence[str], token: str) -> Rules:
+def rules_of(host: str, hosts: Sequence[str], origins: Sequence[str], token: str) -> Rules:
     """Who may ask at `host`. Raises ConfigError for an address that others reach without a token, and for what is no name."""
     if not token and not only_here(host):
         raise ConfigError(
