@@ -42,6 +42,7 @@ class Manifest:
     tokenizer_hash: str | None  # None: no tokenizer.json, prompts are token ids
     bos: int | None
     eos: tuple[int, ...]
+    chat_hash: str | None = None  # of the `ChatFile`; None: no chat template
     ranges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # site -> quantity -> magnitude
     format: int = FORMAT
 
@@ -57,6 +58,7 @@ class Manifest:
         for name in _HASHES:
             _require(_is_hash(getattr(self, name)), name, self)
         _require(self.tokenizer_hash is None or _is_hash(self.tokenizer_hash), "tokenizer_hash", self)
+        _require(self.chat_hash is None or _is_hash(self.chat_hash), "chat_hash", self)
         _require(self.bos is None or self._is_token(self.bos), "bos", self)
         _require(isinstance(self.eos, tuple) and all(map(self._is_token, self.eos)), "eos", self)
         _require(_are_ranges(self.ranges), "ranges", self)

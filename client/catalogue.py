@@ -1,7 +1,8 @@
-"""The models of a cluster as the client needs them: facts from the manifest, and the tokenizer that belongs to it.
+"""The models of a cluster as the client needs them: facts from the manifest, and the tokenizer and chat templates that
+belong to it.
 
-Both come through the untrusted coordinator. The manifest's hash stands in the peers' signed statements (`verify`), the
-tokenizer's hash in the manifest, so a swapped one is found before anything private is sent.
+All come through the untrusted coordinator. The manifest's hash stands in the peers' signed statements (`verify`), the hashes
+of tokenizer and templates in the manifest, so a swapped one is found before anything private is sent.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from ..chatfile import ChatFile
 from ..errors import PeerError, TacitError, UsageError
 from ..manifest import Manifest
 from . import tokens
@@ -23,6 +25,7 @@ PROTOCOL = "pair"  # unless another one is asked for
 class Model:
     facts: ModelFacts
     tokenizer: tokens.Tokenizer
+    chat: ChatFile | None = None
 
 
 class Catalogue:
@@ -58,6 +61,11 @@ class Catalogue:
         if manifest.tokenizer_hash is not None:
             definition = self._directory.tokenizer(name)
             check_hash(definition, manifest.tokenizer_hash, f"tokenizer of {name}", self._source)
+        chat = None
+        if manifest.chat_hash is not None:
+            written = self._directory.chat(name)
+            check_hash(written, manifest.chat_hash, f"chat template of {name}", self._source)
+            chat = ChatFile.from_bytes(written)
         facts = ModelFacts(
             name=name,
             protocol=PROTOCOL,
@@ -68,7 +76,7 @@ class Catalogue:
             bos=manifest.bos,
             eos=manifest.eos,
         )
-        return Model(facts, tokens.load(definition, facts.vocab, facts.bos))
+        return Model(facts, tokens.load(definition, facts.vocab, facts.bos), chat)
 
 
 def _chosen(name: str | None, served: list[str]) -> str:

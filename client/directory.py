@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from ..attest import Question
+from ..chatfile import LARGEST as _CHAT
 from ..errors import NetworkError, PeerError, UsageError
 from ..members import Member
 from ..records import Check, boolean, error_from_json, parse_json
@@ -56,6 +57,9 @@ class Directory:
 
     def tokenizer(self, model: str) -> bytes:
         return self._bytes("GET", f"/v1/models/{quote(model, safe='')}/tokenizer", _TOKENIZER)
+
+    def chat(self, model: str) -> bytes:
+        return self._bytes("GET", f"/v1/models/{quote(model, safe='')}/chat", _CHAT)
 
     def status(self) -> dict[str, Any]:
         """Peers, roles, sessions, models."""

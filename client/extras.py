@@ -7,6 +7,12 @@ import importlib.util
 from ..errors import ConfigError
 
 
+def need_chat_extra(what: str, module: str) -> None:
+    """Raises ConfigError, saying what to install, unless this installation has `module`, one of the [chat] extra."""
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(f"{what} needs {module}, which is not installed: pip install '.[chat]' in Tacit's folder")
+
+
 def need_peer_extra(what: str) -> None:
     """Raises ConfigError, saying what to install, unless this installation can run models."""
     _need(what, "peer", ("torch", "numba", "safetensors"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tokenizers import Tokenizer as _HuggingFace
@@ -41,18 +42,70 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._bos = bos
         self.vocab = vocab
+        self.definition = definition
+        self._renamed: tuple[dict[str, str], _HuggingFace, dict[int, int]] | None = None
+
+    @property
+    def added_tokens(self) -> dict[str, bool]:
+        """The text of the tokens that are looked for before any other, and which of them are special."""
+        return {token.content: token.special for token in self._tokenizer.get_added_tokens_decoder().values()}
+
+    def token_id(self, text: str) -> int | None:
+        """Of a token by its exact text."""
+        found: int | None = self._tokenizer.token_to_id(text)
+        return found
+
+    def encode_markup(self, text: str) -> list[int]:
+        """A text that says itself where special tokens are: no start-of-text token is put before it."""
+        return _ids(self._tokenizer, text, add_special_tokens=False)
+
+    def encode_renamed(self, text: str, names: Mapping[str, str]) -> list[int]:
+        """The same, but that added tokens are recognised by these names and no more by their own text, which is text here.
+
+        Raises UsageError where the vocabulary has no other way to write such a text than the token."""
+        if self._renamed is None or self._renamed[0] != names:
+            self._renamed = (dict(names), *self._with_names(names))
+        _, tokenizer, ids = self._renamed
+        found = _ids(tokenizer, text, add_special_tokens=False)
+        special = {number for token in names if (number := self.token_id(token)) is not None}
+        if any(number not in ids and number in special for number in found):
+            raise UsageError("a message holds the text of a special token, which this model cannot read as text")
+        return [ids.get(number, number) for number in found]
+
+    def _with_names(self, names: Mapping[str, str]) -> tuple[_HuggingFace, dict[int, int]]:
+        """A tokenizer in which some added tokens are called otherwise, and what its ids of added tokens are here."""
+        definition = json.loads(self.definition)
+        texts = {}
+        for token in definition["added_tokens"]:
+            text = token["content"]
+            if text in names:
+                token.update(content=names[text], normalized=False, single_word=False)
+            texts[token["content"]] = text
+        tokenizer = _HuggingFace.from_str(json.dumps(definition))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        ids = {}
+        for number, token in tokenizer.get_added_tokens_decoder().items():
+            if (own := self.token_id(texts[token.content])) is not None:
+                ids[number] = own
+        return tokenizer, ids
 
     def encode(self, text: str) -> list[int]:
-        try:
-            token_ids: list[int] = self._tokenizer.encode(text).ids
-        except TypeError:  # lone surrogates: how Python passes on bytes of arguments and files that are not UTF-8
-            raise UsageError("the prompt is not text: some of its bytes are not UTF-8") from None
+        token_ids = _ids(self._tokenizer, text)
         # An empty prompt is fine where a start-of-text token gives the model something to start from.
         return token_ids if token_ids or self._bos is None else [self._bos]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
         return text
+
+
+def _ids(tokenizer: _HuggingFace, text: str, add_special_tokens: bool = True) -> list[int]:
+    try:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+    except TypeError:  # lone surrogates: how Python passes on bytes of arguments and files that are not UTF-8
+        raise UsageError("the prompt is not text: some of its bytes are not UTF-8") from None
+    return ids
 
 
 class IdTokenizer:

@@ -7,6 +7,7 @@
 | GET /v1/models                 | [{name, manifest_hash, vocab, context, layers, architecture, …}]    |
 | GET /v1/models/NAME/manifest   | the manifest's exact bytes                                          |
 | GET /v1/models/NAME/tokenizer  | tokenizer.json, exact bytes                                         |
+| GET /v1/models/NAME/chat       | its chat templates (tacit.chatfile), exact bytes                    |
 | POST /v1/sessions              | SessionRequest -> SessionReply (see tacit.wire)                     |
 | GET /v1/peers                  | who may be pinned: [{peer_id, name, operator, live, …, quote}]      |
 | POST /v1/peers/ID/PROTOCOL     | a question of the mesh passed on to a peer, if PROTOCOL is RELAYED  |
@@ -99,6 +100,10 @@ def make_app(
     @app.get("/v1/models/{name:path}/tokenizer")
     def tokenizer(name: str) -> Response:
         return Response(registry.tokenizer(name), media_type="application/json")
+
+    @app.get("/v1/models/{name:path}/chat")
+    def chat(name: str) -> Response:
+        return Response(registry.chat(name), media_type="application/json")
 
     @app.post("/v1/sessions", openapi_extra={"requestBody": _session_schema()})
     async def open_session(request: Request) -> Response:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import ConfigError, NetworkError, PeerError, TacitError, UsageError
 from ..members import Member, Members
-from ..party.mesh import MANIFEST, STATUS, TOKENIZER, Mesh
+from ..party.mesh import CHAT, MANIFEST, STATUS, TOKENIZER, Mesh
 from ..quotes import Quote, read_quote
 from ..records import parse_json
 from ..succession import Chain
@@ -202,10 +202,16 @@ class Registry:
 
     def tokenizer(self, name: str) -> bytes:
         """tokenizer.json with the hash that the manifest gives; the client checks it again."""
+        return self._stated(TOKENIZER, name, "tokenizer_hash")
+
+    def chat(self, name: str) -> bytes:
+        """The model's chat templates (`ChatFile`), likewise."""
+        return self._stated(CHAT, name, "chat_hash")
+
+    def _stated(self, protocol: str, name: str, key: str) -> bytes:
         offer = self.model(name)
         stated = parse_json(self.manifest(name))
-        expected = stated.get("tokenizer_hash") if isinstance(stated, dict) else None
-        return self._document(TOKENIZER, offer, expected)
+        return self._document(protocol, offer, stated.get(key) if isinstance(stated, dict) else None)
 
     def _document(self, protocol: str, offer: ModelOffer, expected: object) -> bytes:
         """From the first holder that sends bytes with SHA-256 `expected` (None: any); nothing else is kept."""

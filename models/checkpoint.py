@@ -1,4 +1,5 @@
-"""Hugging Face folders: config.json, safetensors weights (one file or shards), tokenizer.json. Nothing is executed.
+"""Hugging Face folders: config.json, safetensors weights (one file or shards), tokenizer.json, chat templates. Nothing is
+executed.
 
 Headers, types and shapes are checked against the configuration before any weight is read; what does not fit is refused.
 """
@@ -21,6 +22,7 @@ from tokenizers import Tokenizer
 
 from ..errors import ModelError
 from ..manifest import Manifest
+from .chat import load_chat
 from .layout import Layout, read_layout
 from .locate import locate, model_name
 
@@ -37,6 +39,7 @@ class Checkpoint:
     layout: Layout
     tensors: Mapping[str, NDArray[np.float32]]
     tokenizer: bytes | None
+    chat: bytes | None  # a `ChatFile`
     config_hash: str
     weights_hash: str
     bos: int | None
@@ -62,6 +65,7 @@ class Checkpoint:
             config_hash=self.config_hash,
             weights_hash=self.weights_hash,
             tokenizer_hash=None if self.tokenizer is None else hashlib.sha256(self.tokenizer).hexdigest(),
+            chat_hash=None if self.chat is None else hashlib.sha256(self.chat).hexdigest(),
             bos=self.bos,
             eos=self.eos,
             ranges=ranges or {},
@@ -82,11 +86,13 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         raise ModelError(f"{folder}/{error}") from None
     tensors, weights_hash = _load_weights(folder, layout)
     bos, eos = _special_tokens(folder, config, layout.spec.vocab)
+    tokenizer = _load_tokenizer(folder / "tokenizer.json", layout.spec.vocab)
     return Checkpoint(
         name=model_name(name_or_path, folder),
         layout=layout,
         tensors=tensors,
-        tokenizer=_load_tokenizer(folder / "tokenizer.json", layout.spec.vocab),
+        tokenizer=tokenizer,
+        chat=None if tokenizer is None else load_chat(folder),
         config_hash=hashlib.sha256(config_bytes).hexdigest(),
         weights_hash=weights_hash,
         bos=bos,

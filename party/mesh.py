@@ -17,7 +17,7 @@ from ..succession import Chain
 Handler = Callable[[str, bytes], bytes]
 """(sender's peer id, question) -> answer. A TacitError raised here reaches the asker as that error."""
 
-STATUS, MANIFEST, TOKENIZER = "status", "manifest", "tokenizer"
+STATUS, MANIFEST, TOKENIZER, CHAT = "status", "manifest", "tokenizer", "chat"
 OFFER, INTRODUCE, WITHDRAW = "offer", "introduce", "withdraw"
 PING = "ping"  # an empty question with an empty answer: how long does that take?
 ATTEST = "attest"

@@ -16,7 +16,7 @@ from ..wire import MAX_SEATED, ROLE_NAMES, SHUTTING_DOWN, Introduction, ModelOff
 from .budget import Account, Need, Weighed, size
 from .dialback import DialBack
 from .memory import give_back
-from .mesh import ATTEST, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STATUS, TOKENIZER, WITHDRAW
+from .mesh import ATTEST, CHAT, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STATUS, TOKENIZER, WITHDRAW
 from .quoting import Quoting
 from .ranging import Ranging
 from .session import Model, Seat, Surroundings
@@ -53,6 +53,7 @@ class Node:
         mesh.serve(STATUS, self._status, threads=1)
         mesh.serve(MANIFEST, self._manifest, threads=1)
         mesh.serve(TOKENIZER, self._tokenizer, threads=1)
+        mesh.serve(CHAT, self._chat, threads=1)
         mesh.serve(OFFER, self._offer, threads=self._max_sessions)
         mesh.serve(INTRODUCE, self._introduce, threads=4)
         mesh.serve(WITHDRAW, self._withdraw, threads=1)
@@ -106,6 +107,12 @@ class Node:
         if model.tokenizer is None:
             raise self._refusal(f"{model.name} has no tokenizer; send token ids")
         return model.tokenizer
+
+    def _chat(self, sender: str, question: bytes) -> bytes:
+        model = self._model(question.decode("utf-8", "replace"))
+        if model.chat is None:
+            raise self._refusal(f"{model.name} has no chat template")
+        return model.chat
 
     def _attest(self, sender: str, question: bytes) -> bytes:
         asked = Question.from_bytes(question, self._around.members.name_of(sender))

@@ -31,6 +31,7 @@ class ServedModel:
     manifest_hash: str
     tokenizer: bytes | None
     summary: dict[str, Any]
+    chat: bytes | None = None
     encodings: Encodings = field(default_factory=Encodings, compare=False, repr=False)
 
     def need(self, role: int, sizes: Sizes, protocol: str = "pair") -> Need:
@@ -61,6 +62,7 @@ def load_model(path: str) -> ServedModel:
         manifest=manifest.to_bytes(),
         manifest_hash=manifest.hash,
         tokenizer=checkpoint.tokenizer,
+        chat=checkpoint.chat,
         summary={
             "architecture": spec.architecture,
             "layers": spec.layers,
