@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 
 from ..api import Client
-from ..batcher import IDLE, SEQUENCES, Batcher
+from ..batcher import IDLE, SEQUENCES
+from ..templates import ChatTemplate
 from .offers import Card, Embedder, Served
 
 
@@ -41,13 +42,16 @@ class ClusterOffers:
             if name not in self._served:
                 model = self._client.model(name)
                 batcher = self._client.batcher(model=name, sequences=self._sequences, idle=self._idle)
-                self._served[name] = Served(model.facts, model.tokenizer, batcher)
+                template = None if model.chat is None else ChatTemplate(model.chat, model.tokenizer)
+                self._served[name] = Served(model.facts, model.tokenizer, batcher, template)
             return self._served[name]
 
     def close(self) -> None:
         """End the sessions; answers in progress fail."""
         with self._lock:
-            batchers: list[Batcher] = [one.batcher for one in self._served.values()]
+            served = list(self._served.values())
             self._served.clear()
-        for batcher in batchers:
-            batcher.close()
+        for one in served:
+            one.batcher.close()
+            if one.template is not None:
+                one.template.close()

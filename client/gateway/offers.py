@@ -8,9 +8,9 @@ from typing import Protocol
 
 from ..answer import ModelFacts
 from ..batcher import Batcher
+from ..templates import ChatTemplate
 from ..tokens import Tokenizer
 from .problems import Problem
-from .prompting import Template
 from .replies import Paid
 
 
@@ -29,7 +29,7 @@ class Served:
     facts: ModelFacts
     tokenizer: Tokenizer
     batcher: Batcher
-    template: Template | None = None
+    template: ChatTemplate | None = None
 
     def fitting(self, prompt: list[int], param: str) -> list[int]:
         """The prompt, if it fits the model's context. Raises Problem naming the parameter that it comes from."""

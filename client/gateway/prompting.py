@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .problems import Problem
 from .replies import ToolCall
-from .requests import ChatRequest, Content, JsonObject, JsonSchema, PlainText, Sampled, SchemaFormat
+from .requests import (
+    AssistantMessage,
+    ChatRequest,
+    JsonObject,
+    JsonSchema,
+    PlainText,
+    Sampled,
+    SchemaFormat,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
 
 if TYPE_CHECKING:
     from .offers import Served
-
-
-class Template(Protocol):
-    """Puts messages together as the model was trained to read them."""
-
-    def prompt(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None) -> list[int]:
-        """Token ids, up to where the assistant begins. Raises UsageError for messages that the template refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,11 @@ def read_answer(served: Served, request: ChatRequest, text: str) -> Reading:
 
 def chat_prompt(served: Served, request: ChatRequest) -> list[int]:
     """Token ids of the conversation. Raises Problem, UsageError."""
-    return conversation(served, [_message(one) for one in request.messages])
+    return conversation(served, [_message(one) for one in request.messages], "messages")
 
 
-def conversation(served: Served, messages: Sequence[dict[str, Any]], param: str = "messages") -> list[int]:
-    """Token ids of messages as a template takes them. Raises Problem, UsageError."""
+def conversation(served: Served, messages: Sequence[dict[str, Any]], param: str) -> list[int]:
+    """Token ids of messages, up to where the assistant begins. Raises Problem, UsageError."""
     if served.template is None:
         raise Problem(
             400,
@@ -81,18 +85,15 @@ def conversation(served: Served, messages: Sequence[dict[str, Any]], param: str 
             param="model",
             code="no_chat_template",
         )
-    return served.fitting(served.template.prompt(messages, None), param)
+    return served.fitting(served.template.encode(messages), param)
 
 
-def text_of(content: Content | None) -> str:
-    """Parts of text stand below each other."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "\n".join(part.text for part in content)
-
-
-def _message(given: Any) -> dict[str, Any]:
-    return {"role": "system" if given.role == "developer" else given.role, "content": text_of(given.content)}
+def _message(given: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> dict[str, Any]:
+    """As templates take it."""
+    found = given.model_dump(include={"role", "content", "name", "tool_calls", "tool_call_id"}, exclude_none=True)
+    if given.role == "developer":  # a name that only OpenAI's own models have for it
+        found["role"] = "system"
+    return found
 
 
 def _not_here(param: str) -> Problem:
