@@ -17,7 +17,7 @@ from ... import __version__
 from ...errors import TacitError
 from ..answer import Answer
 from . import chat, completions, embeddings, responses
-from .asking import Limits
+from .asking import Limits, check_stream
 from .guard import Guard, Rules
 from .offers import Offers, Served
 from .problems import Problem, busy, invalid, problem_of
@@ -57,8 +57,15 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         "description": "Busy, declined or not reachable; x-should-retry says whether to try again",
     },
 }
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "data": {"type": "string", "description": "a chunk as the API has it, in JSON; or [DONE]"},
+        "event": {"type": "string", "description": "of /v1/responses: its type"},
+    },
+}
 _STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Whole, or as a stream"}
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Whole, or as a stream of such events"}
 }
 
 
@@ -106,6 +113,7 @@ def make_app(offers: Offers, rules: Rules, limits: Limits | None = None) -> Fast
         writer: Callable[[Served, _Request, Running], Writer],
     ) -> Any:
         """A stream, or the whole answer; nothing if who asked has left."""
+        check_stream(asked)
         model = await served(asked.model)
         groups = await run_in_threadpool(made, model, asked)
         running = Running(model.batcher, groups, load.take(sum(map(len, groups))))

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from ..answer import Answer
 from ..sampling import Sampling
 from .offers import Served
+from .problems import Problem
 from .prompting import Shape
 from .replies import PromptDetails, Usage
-from .requests import Asked
+from .requests import Asked, Sampled
 from .running import Account
 
 LEAST_P = 1e-9  # top_p 0: the most likely token alone
@@ -38,6 +39,14 @@ class Label:
     @classmethod
     def fresh(cls, kind: str, served: Served) -> Label:
         return cls(f"{kind}{secrets.token_hex(12)}", served.facts.name, f"fp_{served.facts.manifest_hash[:16]}")
+
+
+def check_stream(asked: Asked) -> None:
+    """Raises Problem for what has a meaning in streams only."""
+    if isinstance(asked, Sampled) and not asked.stream:
+        for name, given in (("stream_options", asked.stream_options), ("return_progress", asked.return_progress)):
+            if given:
+                raise Problem(400, f"{name} needs stream: true", param=name, code="invalid_value")
 
 
 def encoded(served: Served, prompt: str | Sequence[int], param: str) -> list[int]:

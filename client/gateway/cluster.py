@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..api import Client
 from ..batcher import IDLE, SEQUENCES
 from ..templates import ChatTemplate
+from ..tokens import TextTokenizer
 from .offers import Card, Embedder, Served
 
 
@@ -42,7 +43,9 @@ class ClusterOffers:
             if name not in self._served:
                 model = self._client.model(name)
                 batcher = self._client.batcher(model=name, sequences=self._sequences, idle=self._idle)
-                template = None if model.chat is None else ChatTemplate(model.chat, model.tokenizer)
+                template = None
+                if model.chat is not None and isinstance(model.tokenizer, TextTokenizer):
+                    template = ChatTemplate(model.chat, model.tokenizer)
                 self._served[name] = Served(model.facts, model.tokenizer, batcher, template)
             return self._served[name]
 

@@ -111,9 +111,9 @@ def busy(what: str) -> Problem:
 
 def invalid(errors: Sequence[Mapping[str, Any]], body: object) -> Problem:
     """What pydantic says of a request: the first thing that is wrong, named; never the value."""
-    # Of a union every branch is reported: the one that got furthest is the one that was meant.
+    # Of a union every branch is reported: the one that got furthest is the one that was meant, or that had the right type.
     unknown: Mapping[str, Any] = {"loc": (), "msg": "the request is not valid", "type": ""}
-    error = max(errors, key=lambda one: len(one["loc"]), default=unknown)
+    error = max(errors, key=lambda one: (len(one["loc"]), not one["type"].endswith("_type")), default=unknown)
     place = _place(tuple(error["loc"][1:]), error["type"], body)
     name = place or None
     top = str(error["loc"][1]) if len(error["loc"]) > 1 else ""

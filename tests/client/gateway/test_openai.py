@@ -1,0 +1,269 @@
+"""The official client, unchanged, against the gateway: every kind of request, streamed and whole."""
+
+from __future__ import annotations
+
+import base64
+import math
+
+import numpy as np
+import openai
+import pytest
+from tacit.client.generation import Generation
+from tacit.client.sampling import Sampling
+
+PROMPT = "Once upon a time"
+MESSAGES = [{"role": "user", "content": PROMPT}]
+
+
+def plain(shipped, prompt=PROMPT, count=16, stop=(), **sampling):
+    """The same model, asked without gateway and batcher."""
+    asked = Generation(
+        shipped.facts,
+        shipped.tokenizer,
+        prompt,
+        shipped.start,
+        max_new_tokens=count,
+        sampling=Sampling(**sampling),
+        stop=stop,
+    )
+    return asked.complete()
+
+
+def test_models(client):
+    listed = client.models.list().data
+    assert [one.id for one in listed] == ["stories", "ids"]
+    assert client.models.retrieve("stories").model_extra == {"context_length": 512}
+    with pytest.raises(openai.NotFoundError, match="not served here") as caught:
+        client.models.retrieve("gpt-4o")
+    assert caught.value.code == "model_not_found"
+
+
+def test_a_completion_is_what_the_model_says(client, shipped):
+    found = client.completions.create(model="stories", prompt=PROMPT, temperature=0)
+    expected = plain(shipped)
+    assert found.choices[0].text == expected.text
+    assert found.choices[0].finish_reason == "length"
+    assert found.system_fingerprint == "fp_" + "ab" * 8
+    usage = found.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (5, 16, 21)
+    assert usage.model_extra == {"cost": None, "currency": None, "operators": []}
+
+
+def test_a_streamed_completion_is_the_same(client, shipped):
+    chunks = list(
+        client.completions.create(
+            model="stories", prompt=PROMPT, temperature=0, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert "".join(choice.text for chunk in chunks for choice in chunk.choices) == plain(shipped).text
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "length"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == 16
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert len(chunks) >= 16  # a token at a time
+
+
+def test_several_prompts_several_answers(client, shipped):
+    prompts = [PROMPT, "The big dog"]
+    found = client.completions.create(model="stories", prompt=prompts, n=2, max_tokens=6, temperature=0)
+    assert [choice.index for choice in found.choices] == [0, 1, 2, 3]
+    expected = [plain(shipped, prompt, 6).text for prompt in prompts for _ in range(2)]
+    assert [choice.text for choice in found.choices] == expected
+    assert found.usage.completion_tokens == 24
+
+
+def test_answers_with_a_seed_differ_among_each_other_and_come_again(client, shipped):
+    def ask():
+        found = client.completions.create(model="stories", prompt=PROMPT, n=3, max_tokens=12, seed=5, temperature=1)
+        return [choice.text for choice in found.choices]
+
+    first = ask()
+    assert first[0] == plain(shipped, count=12, temperature=1, seed=5).text
+    assert len(set(first)) == 3
+    assert ask() == first
+
+
+@pytest.mark.parametrize("form", ["one", "several"])
+def test_a_prompt_may_be_token_ids(client, shipped, form):
+    ids = shipped.tokenizer.encode(PROMPT)
+    prompt = ids if form == "one" else [ids]
+    found = client.completions.create(model="stories", prompt=prompt, max_tokens=5, temperature=0)
+    assert found.choices[0].text == plain(shipped, count=5).text
+
+
+def test_a_model_without_tokenizer_takes_and_gives_ids(client, shipped):
+    ids = shipped.tokenizer.encode(PROMPT)
+    found = client.completions.create(model="ids", prompt=" ".join(map(str, ids)), max_tokens=4, temperature=0)
+    assert tuple(map(int, found.choices[0].text.split())) == plain(shipped, count=4).token_ids
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop_strings(client, shipped, stream):
+    stop = ". One"
+    expected = plain(shipped, count=30, stop=[stop])
+    assert expected.finish_reason == "stop"
+    settings = {"model": "stories", "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "stop": stop}
+    if stream:
+        choices = [chunk.choices[0] for chunk in client.completions.create(**settings, stream=True)]
+    else:
+        choices = client.completions.create(**settings).choices
+    assert "".join(choice.text for choice in choices) == expected.text
+    assert choices[-1].finish_reason == "stop"
+
+
+def test_top_p_nearly_nothing_and_top_k_one_are_greedy(client, shipped):
+    expected = plain(shipped, count=8).text
+    for settings in ({"top_p": 0}, {"extra_body": {"top_k": 1}}):
+        found = client.completions.create(model="stories", prompt=PROMPT, max_tokens=8, temperature=1, **settings)
+        assert found.choices[0].text == expected
+
+
+def test_logprobs_of_a_completion(client, shipped):
+    found = client.completions.create(model="stories", prompt=PROMPT, max_tokens=8, temperature=0, logprobs=3)
+    logprobs = found.choices[0].logprobs
+    expected = plain(shipped, count=8, logprobs=True, top_logprobs=3).logprobs
+    assert "".join(logprobs.tokens) == found.choices[0].text
+    np.testing.assert_allclose(logprobs.token_logprobs, [one.logprob for one in expected])
+    assert all(len(top) == 3 for top in logprobs.top_logprobs)
+    for offset, token in zip(logprobs.text_offset, logprobs.tokens, strict=True):
+        assert found.choices[0].text[offset:].startswith(token)
+
+
+@pytest.mark.parametrize("stop", [None, ". One"])
+def test_streamed_logprobs_are_those_of_the_whole(client, stop):
+    settings = {"model": "stories", "messages": MESSAGES, "temperature": 0, "max_tokens": 20, "stop": stop}
+    settings |= {"logprobs": True, "top_logprobs": 2}
+    whole = client.chat.completions.create(**settings).choices[0]
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**settings, stream=True)]
+    streamed = [token for chunk in chunks if chunk.logprobs for token in chunk.logprobs.content]
+    assert [token.token for token in streamed] == [token.token for token in whole.logprobs.content]
+    shown = [[token.logprob for token in found] for found in (streamed, whole.logprobs.content)]
+    np.testing.assert_allclose(*shown, atol=1e-9)
+    text = "".join(token.token for token in streamed)
+    assert text.startswith(whole.message.content)
+    assert bytes(byte for token in streamed for byte in token.bytes).decode() == text
+    assert all(token.logprob <= token.top_logprobs[0].logprob for token in streamed)
+    assert math.isclose(streamed[0].logprob, streamed[0].top_logprobs[0].logprob)
+
+
+def test_chat(client, shipped):
+    expected = plain(shipped, shipped.template.encode(MESSAGES), 20).text
+    found = client.chat.completions.create(model="stories", messages=MESSAGES, temperature=0, max_completion_tokens=20)
+    assert found.choices[0].message.role == "assistant"
+    assert found.choices[0].message.content == expected
+    chunks = list(
+        client.chat.completions.create(model="stories", messages=MESSAGES, temperature=0, max_tokens=20, stream=True)
+    )
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected
+
+
+def test_a_conversation_is_sent_back_as_it_came(client):
+    first = client.chat.completions.create(model="stories", messages=MESSAGES, temperature=0, max_tokens=8)
+    said = first.choices[0].message
+    further = [
+        {"role": "developer", "content": "Tell stories."},
+        *MESSAGES,
+        said.model_dump(),
+        {"role": "user", "content": [{"type": "text", "text": "What"}, {"type": "text", "text": " next?"}]},
+    ]
+    found = client.chat.completions.create(model="stories", messages=further, temperature=0, max_tokens=4)
+    assert found.choices[0].message.content
+
+
+def test_a_further_turn_is_cached(client):
+    messages = [{"role": "user", "content": "The cat sat on the mat and looked at the moon"}]
+    first = client.chat.completions.create(model="stories", messages=messages, temperature=0, max_tokens=8)
+    messages += [first.choices[0].message.model_dump(), {"role": "user", "content": "Then"}]
+    second = client.chat.completions.create(model="stories", messages=messages, temperature=0, max_tokens=4)
+    assert second.usage.prompt_tokens_details.cached_tokens >= first.usage.prompt_tokens
+
+
+def test_progress_of_the_prompt(client):
+    chunks = list(
+        client.chat.completions.create(
+            model="stories",
+            messages=[{"role": "user", "content": "word " * 150}],
+            max_tokens=2,
+            stream=True,
+            extra_body={"return_progress": True},
+        )
+    )
+    told = [chunk.model_extra["prompt_progress"] for chunk in chunks if "prompt_progress" in (chunk.model_extra or {})]
+    assert told[0]["processed"] == 0
+    assert [one["processed"] for one in told] == sorted(one["processed"] for one in told)
+    assert told[-1]["processed"] == told[-1]["total"] > 256  # more than goes in at once
+    assert len(told) > 2
+
+
+def test_responses(client, shipped):
+    expected = plain(shipped, shipped.template.encode(MESSAGES), 12).text
+    found = client.responses.create(model="stories", input=PROMPT, temperature=0, max_output_tokens=12)
+    assert found.output_text == expected
+    assert found.status == "incomplete"
+    assert found.incomplete_details.reason == "max_output_tokens"
+    assert found.usage.output_tokens == 12
+    again = client.responses.create(
+        model="stories",
+        instructions="",
+        input=[{"role": "user", "content": [{"type": "input_text", "text": PROMPT}]}, *found.output],
+        max_output_tokens=3,
+        store=False,
+    )
+    assert again.usage.input_tokens > found.usage.input_tokens
+
+
+def test_streamed_responses(client, shipped):
+    events = list(
+        client.responses.create(model="stories", input=PROMPT, temperature=0, max_output_tokens=12, stream=True)
+    )
+    assert [one.sequence_number for one in events] == list(range(len(events)))
+    kinds = [one.type for one in events]
+    assert kinds[:4] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert kinds[-4:] == [
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.incomplete",
+    ]
+    text = "".join(one.delta for one in events if one.type == "response.output_text.delta")
+    assert text == events[-1].response.output_text == plain(shipped, shipped.template.encode(MESSAGES), 12).text
+    with client.responses.stream(model="stories", input=PROMPT, temperature=0, max_output_tokens=3) as stream:
+        assert len(list(stream)) > 5  # the client's own helper follows it too
+
+
+@pytest.mark.parametrize("form", ["float", "base64", None])  # None: base64, which the client asks for by itself
+def test_embeddings(client, form):
+    settings = {} if form is None else {"encoding_format": form}
+    found = client.embeddings.create(model="letters", input=["a tale", "teatime"], **settings)
+    vectors = [one.embedding for one in found.data]
+    if form == "base64":
+        vectors = [np.frombuffer(base64.b64decode(one), "<f4") for one in vectors]
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    assert found.usage.total_tokens == 13
+    with pytest.raises(openai.BadRequestError, match="no embedding model"):
+        client.embeddings.create(model="stories", input="a")
+
+
+def test_parameters_that_change_nothing_are_taken(client):
+    found = client.chat.completions.create(
+        model="stories",
+        messages=MESSAGES,
+        max_tokens=2,
+        user="me",
+        metadata={"a": "b"},
+        store=False,
+        service_tier="auto",
+        frequency_penalty=0,
+        presence_penalty=0.0,
+        n=1,
+        stop=[],
+        modalities=["text"],
+        extra_body={"safety_identifier": "x", "prompt_cache_key": "y"},
+    )
+    assert found.choices[0].finish_reason == "length"
