@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
+from ..errors import ModelError, UsageError
+from .constraints import Constraint
 from .results import FinishReason, Piece, TokenLogprob
-from .sampling import Sampler, Sampling
+from .sampling import Sampler, Sampling, check_bias
 from .tokens import Detokenizer, StopScanner, Tokenizer, prompt_ids
 
 
@@ -41,8 +42,16 @@ class Answer:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        bias: Mapping[int, float] | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
-        """Raises UsageError for what cannot be done."""
+        """`bias`: added to the logits of these tokens, from -100 (never) to 100 (always). `constraint`: the form of this
+        answer, see constraints.py; it ends where that is complete. Raises UsageError for what cannot be done."""
+        if constraint is not None and (stop or ignore_eos):
+            raise UsageError(
+                "an answer of a given form takes no stop strings and no ignore_eos: its form says where it ends"
+            )
+        check_bias(bias or {}, model.vocab)
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.prompt = prompt_ids(tokenizer, prompt, model.context)
@@ -50,7 +59,8 @@ class Answer:
         self.max_new_tokens = min(max_new_tokens, model.context - len(self.prompt) + 1)
         self.finish_reason: FinishReason | None = None
         self.logprobs: list[TokenLogprob] | None = [] if sampling.logprobs else None
-        self._sampler = Sampler(sampling)
+        self._sampler = Sampler(sampling, bias)
+        self._constraint = constraint
         self._detokenizer = Detokenizer(tokenizer, self.prompt)
         self._stop = StopScanner(stop)
         self._eos = () if ignore_eos else model.eos
@@ -85,21 +95,35 @@ class Answer:
     def take(self, logits: NDArray[np.float64]) -> list[Piece]:
         """Choose the next token from logits (V,); the text that is certain now, if any: with the last token perhaps two pieces.
 
-        Raises UsageError if they are not V finite numbers.
+        Raises UsageError if they are not V finite numbers, or the form is too complex; ModelError if no token has it.
         """
-        chosen = self._sampler.choose(logits)
+        chosen = self._sampler.choose(logits, self._allowed())
         if chosen in self._eos:
             return self._ended("stop")
         self._token_ids.append(chosen)
+        if self._constraint is not None:
+            self._constraint.advance(chosen)
         if self.logprobs is not None and (logprob := self._sampler.logprob(logits, chosen)):
             self.logprobs.append(logprob)
         self._pending.append(chosen)
         pieces = self._shown(self._stop.add(self._detokenizer.add(chosen)))
         if self._stop.stopped:
             self.finish_reason = "stop"
+        elif self._constraint is not None and self._constraint.must_end:
+            pieces += self._ended("stop")
         elif len(self._token_ids) == self.max_new_tokens:
             pieces += self._ended("length")
         return pieces
+
+    def _allowed(self) -> NDArray[np.bool_] | None:
+        """Tokens that may come next; None: all."""
+        if self._constraint is None:
+            return None
+        allowed = self._constraint.allowed()
+        allowed[list(self._eos)] = self._constraint.may_end
+        if not allowed.any():
+            raise ModelError("no token of this model goes on in the form that the answer must have")
+        return allowed
 
     def _ended(self, reason: FinishReason) -> list[Piece]:
         """No token comes any more: what was held back is certain now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from ..tracing.recorder import Traces
 from ..transport import new_context
 from .catalogue import PROTOCOL, Catalogue
 from .connect import Opener
+from .constraints import wanted_form
 from .directory import Directory
 from .generation import Generation, Runner
 from .policy import Policy, configured_policy
@@ -110,6 +111,10 @@ class Client:
         logprobs: bool = False,
         top_logprobs: int = 0,
         ignore_eos: bool = False,
+        logit_bias: Mapping[int, float] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        json_schema: Mapping[str, Any] | None = None,
+        grammar: str | None = None,
         protocol: str = PROTOCOL,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
@@ -117,7 +122,10 @@ class Client:
 
         `prompt` is text, or a list of token ids taken as they are. `max_new_tokens`: None for what is
         set, else 128. Temperature 0 takes the most likely token each time. `ignore_eos`: go on after an end-of-text token,
-        for measurements that need answers of one length. `protocol`: "pair", or "crypten" to compare it with (see
+        for measurements that need answers of one length. `logit_bias`: added to the logits of these token ids, -100 to 100.
+        One of `response_format` (as in OpenAI's API), `json_schema` and `grammar` (Lark's notation) holds the answer to a form:
+        if it ends by "stop", it has that form; the peers learn nothing of it (needs the [chat] extra).
+        `protocol`: "pair", or "crypten" to compare it with (see
         docs/crypten.md: it protects less, and its peers need CrypTen).
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
@@ -130,6 +138,7 @@ class Client:
         if protocol not in PROTOCOLS:
             raise UsageError(f"{protocol!r} is not a protocol of sessions; choose one of {', '.join(PROTOCOLS)}")
         facts = replace(found.facts, protocol=protocol)
+        form = wanted_form(found.tokenizer, response_format, json_schema, grammar)
 
         def start(sizes: Sizes) -> Runner:
             opener = Opener(
@@ -154,6 +163,8 @@ class Client:
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else stop,
             ignore_eos=ignore_eos,
+            bias=logit_bias,
+            constraint=None if form is None else form(),
         )
 
     def encode(self, text: str, *, model: str | None = None) -> list[int]:

@@ -114,6 +114,12 @@ def ask(
     stop: Annotated[
         list[str] | None, typer.Option(help="End the answer before this text; may be given several times.")
     ] = None,
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(
+            help='Hold the answer to the JSON schema in this file; \'{"type": "object"}\' is any JSON object.'
+        ),
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -165,6 +171,10 @@ def ask(
         "seed": seed,
         "stop": tuple(stop or ()),
     }
+    if json_schema is not None:
+        from .commands import read_schema
+
+        settings["json_schema"] = read_schema(json_schema)
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if prompt == "-" else prompt
     policy: dict[str, Any] = {
         "operators": operator,

@@ -117,6 +117,19 @@ def run_ask(
         _answer(client.generate(prompt, model=served, protocol=protocol, on_resume=_say_resumed, **settings), as_json)
 
 
+def read_schema(path: Path) -> dict[str, Any]:
+    """A JSON schema from a file. Raises UsageError."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: is not JSON ({type(error).__name__})") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: a JSON schema is an object")
+    return found
+
+
 def _say_resumed(resume: Resume) -> None:
     """On stderr, while the answer streams on stdout."""
     lead = "\n" if _err.is_terminal and sys.stdout.isatty() and resume.after_tokens else ""

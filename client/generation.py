@@ -6,7 +6,7 @@ Whoever runs the model stands behind `Runner`: two compute peers (session.py) or
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Protocol
@@ -19,6 +19,7 @@ from ..quotes import Charge
 from ..receipts import Receipt
 from ..sizes import Sizes
 from .answer import Answer, ModelFacts
+from .constraints import Constraint
 from .feeds import Feed
 from .results import Completion, Piece, Resume, Timings, Traffic, Usage
 from .sampling import Sampling
@@ -99,6 +100,8 @@ class Generation:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        bias: Mapping[int, float] | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         """`start(sizes)` opens the session. Raises UsageError for what cannot be done."""
         self.model = model
@@ -110,6 +113,8 @@ class Generation:
             sampling=sampling,
             stop=stop,
             ignore_eos=ignore_eos,
+            bias=bias,
+            constraint=constraint,
         )
         self._start = start
         self._costs: list[StepCost] = []
