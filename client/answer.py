@@ -42,10 +42,11 @@ class Answer:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        number: int = 0,
         bias: Mapping[int, float] | None = None,
         constraint: Constraint | None = None,
     ) -> None:
-        """`bias`: added to the logits of these tokens, from -100 (never) to 100 (always). `constraint`: the form of this
+        """`number`: of several answers to one prompt, which draw differently. `bias`: added to the logits of these tokens, from -100 (never) to 100 (always). `constraint`: the form of this
         answer, see constraints.py; it ends where that is complete. Raises UsageError for what cannot be done."""
         if constraint is not None and (stop or ignore_eos):
             raise UsageError(
@@ -59,7 +60,7 @@ class Answer:
         self.max_new_tokens = min(max_new_tokens, model.context - len(self.prompt) + 1)
         self.finish_reason: FinishReason | None = None
         self.logprobs: list[TokenLogprob] | None = [] if sampling.logprobs else None
-        self._sampler = Sampler(sampling, bias)
+        self._sampler = Sampler(sampling, number, bias)
         self._constraint = constraint
         self._detokenizer = Detokenizer(tokenizer, self.prompt)
         self._stop = StopScanner(stop)
@@ -82,6 +83,11 @@ class Answer:
     def last(self) -> int:
         """The token chosen last."""
         return self._token_ids[-1]
+
+    @property
+    def found_logprobs(self) -> tuple[TokenLogprob, ...] | None:
+        """Of the tokens so far; None if they were not asked for."""
+        return None if self.logprobs is None else tuple(self.logprobs)
 
     @property
     def done(self) -> bool:

@@ -58,12 +58,14 @@ def check_bias(bias: Mapping[int, float], vocab: int) -> None:
 class Sampler:
     """Chooses one token after another; one sampler per answer."""
 
-    def __init__(self, sampling: Sampling, bias: Mapping[int, float] | None = None) -> None:
-        """`bias` is added to the logits of these tokens; see `check_bias`."""
+    def __init__(self, sampling: Sampling, number: int = 0, bias: Mapping[int, float] | None = None) -> None:
+        """`number`: of several answers with the same seed. `bias` is added to the logits of these tokens; see `check_bias`."""
         self._sampling = sampling
         self._biased = np.array(sorted(bias or {}), np.intp)
         self._bias = np.array([(bias or {})[one] for one in sorted(bias or {})], np.float64)
         seed = secrets.token_bytes(32) if sampling.seed is None else str(sampling.seed).encode()
+        if number:
+            seed += b"/%d" % number
         self._seed = hashlib.sha256(b"tacit sampling" + seed).digest()
         self._drawn = 0
 
