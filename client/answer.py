@@ -46,8 +46,9 @@ class Answer:
         bias: Mapping[int, float] | None = None,
         constraint: Constraint | None = None,
     ) -> None:
-        """`number`: of several answers to one prompt, which draw differently. `bias`: added to the logits of these tokens, from -100 (never) to 100 (always). `constraint`: the form of this
-        answer, see constraints.py; it ends where that is complete. Raises UsageError for what cannot be done."""
+        """`number`: of several answers to one prompt, which draw differently. `bias`: added to the logits of these tokens, from
+        -100 (never) to 100 (always). `constraint`: the form of this answer, see constraints.py; it ends where that is
+        complete. Raises UsageError for what cannot be done."""
         if constraint is not None and (stop or ignore_eos):
             raise UsageError(
                 "an answer of a given form takes no stop strings and no ignore_eos: its form says where it ends"

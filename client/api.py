@@ -20,6 +20,7 @@ from .batcher import IDLE, SEQUENCES, Batcher
 from .catalogue import PROTOCOL, Catalogue
 from .connect import Opener
 from .constraints import wanted_form
+from .conversation import Conversation
 from .directory import Directory
 from .generation import Generation, Runner
 from .many import complete_all
@@ -30,12 +31,15 @@ from .results import Choices, Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
 from .shapes import shaped_network
+from .templates import ChatTemplate
 from .tokens import Tokenizer
 
 if TYPE_CHECKING:
     from .launch import Cluster
 
 log = logging.getLogger("tacit.client")
+
+CHAT_TEMPERATURE = 0.7  # a conversation in which the same words come again and again is none
 
 
 class Client:
@@ -100,6 +104,8 @@ class Client:
         self._directory = Directory(self._pinned.url, timeout=self._timeout)
         self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
+        self._templates: dict[str, ChatTemplate] = {}
+        self._conversations: list[Conversation] = []
 
     def generate(
         self,
@@ -238,20 +244,76 @@ class Client:
         """Opens a session of a size."""
 
         def start(sizes: Sizes) -> Runner:
-            opener = Opener(
-                self._context,
-                self._directory,
-                self._pinned,
-                facts,
-                self._timeout,
-                self._book,
-                self._policy.most,
-                self._traces,
-                self._network,
-            )
-            return ResumingSession(opener, self._policy, sizes, on_resume)
+            return ResumingSession(self._opener(facts), self._policy, sizes, on_resume)
 
         return start
+
+    def _opener(self, facts: ModelFacts) -> Opener:
+        return Opener(
+            self._context,
+            self._directory,
+            self._pinned,
+            facts,
+            self._timeout,
+            self._book,
+            self._policy.most,
+            self._traces,
+            self._network,
+        )
+
+    def template(self, *, model: str | None = None) -> ChatTemplate:
+        """The chat template of a model. Raises UsageError for a model without one, ConfigError without the [chat] extra."""
+        self._check_open()
+        found = self._catalogue.get(model or self._model)
+        if found.facts.name not in self._templates:
+            if found.chat is None:
+                raise UsageError(
+                    f"{found.facts.name} is no chat model: it has no chat template; ask it with generate()"
+                )
+            self._templates[found.facts.name] = ChatTemplate(found.chat, found.tokenizer)
+        return self._templates[found.facts.name]
+
+    def chat(
+        self,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        context: int | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float = CHAT_TEMPERATURE,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        options: dict[str, Any] | None = None,
+        on_resume: Callable[[Resume], None] = lambda resume: None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        notice: Callable[[str], None] = log.warning,
+    ) -> Conversation:
+        """A conversation whose tokens the peers keep from turn to turn; `say` something to it. Nothing is sent before.
+
+        `system`: what goes before it. `context`: tokens to keep room for at the peers; None: the model's context, 4096 at
+        most. `options`: variables of the template, such as enable_thinking. `on_progress` is told (done, all) of tokens that
+        go in by several steps, `notice` when old turns are left out. Raises UsageError for a model without chat template.
+        """
+        template = self.template(model=model)
+        facts, tokenizer = self._model_of(model, PROTOCOL)
+        opener = self._opener(facts)
+        found = Conversation(
+            facts,
+            tokenizer,
+            template,
+            lambda sizes: ResumingSession(opener, self._policy, sizes, on_resume, on_progress),
+            max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
+            sampling=Sampling(temperature, top_k, top_p, seed),
+            system=system,
+            context=context,
+            stop=(stop,) if isinstance(stop, str) else stop,
+            options=options,
+            notice=notice,
+        )
+        self._conversations.append(found)
+        return found
 
     def encode(self, text: str, *, model: str | None = None) -> list[int]:
         """The token ids of a text in a model's vocabulary, as `generate` takes them; found here, nothing is sent."""
@@ -280,6 +342,10 @@ class Client:
     def close(self) -> None:
         """Let go of the cluster, and stop it if this client started it. Closing twice is fine."""
         if not self._context.closed:
+            for conversation in self._conversations:
+                conversation.close()
+            for template in self._templates.values():
+                template.close()
             self._directory.close()
             self._context.destroy(linger=1000)
         if self._own is not None:

@@ -133,6 +133,10 @@ class ResumingSession:
                 self._progress(done, total)
         return Step(np.stack([found[number] for number in range(count)]), cost)
 
+    def alive(self) -> bool:
+        """Whether the session goes on, or ended while nobody used it: its peers keep it for a time only."""
+        return self._session is not None and self._session.alive()
+
     def finish(self) -> None:
         """Part in order. A peer that is lost now takes nothing with it: the answer is complete."""
         try:

@@ -110,6 +110,12 @@ class PrivateSession:
             self._recorder.end()
         return Step(logits, _together(first.cost, second.cost, self._client_bytes() - before))
 
+    def alive(self) -> bool:
+        """Whether nobody has ended the session, as far as can be told without waiting."""
+        for link in self._links:
+            link.look()
+        return self._circle.failure is None
+
     @property
     def charge(self) -> Charge | None:
         """For the tokens so far; None if nobody quoted anything."""
