@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import TacitError
+from .cli_chat import chat
 from .cli_estimate import calibrate, estimate
 from .cli_network import PROFILES, network_app
 from .cli_nodes import coordinator, identity_app, peer
@@ -194,6 +195,9 @@ def ask(
         rules=rules,
         trace=trace,
     )
+
+
+app.command()(chat)
 
 
 @app.command()

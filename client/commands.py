@@ -112,9 +112,9 @@ def run_ask(
     model = config.get("client.model", model, name)
     with (
         traced(trace, meant.file if meant else None, _notice) as rules["trace"],
-        _client(cluster if meant else None, meant is not None, model, rules) as (client, served),
+        connected(cluster if meant else None, meant is not None, model, rules) as (client, served),
     ):
-        _answer(client.generate(prompt, model=served, protocol=protocol, on_resume=_say_resumed, **settings), as_json)
+        _answer(client.generate(prompt, model=served, protocol=protocol, on_resume=say_resumed, **settings), as_json)
 
 
 def read_schema(path: Path) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def read_schema(path: Path) -> dict[str, Any]:
     return found
 
 
-def _say_resumed(resume: Resume) -> None:
+def say_resumed(resume: Resume) -> None:
     """On stderr, while the answer streams on stdout."""
     lead = "\n" if _err.is_terminal and sys.stdout.isatty() and resume.after_tokens else ""
     _err.print(
@@ -141,20 +141,20 @@ def _say_resumed(resume: Resume) -> None:
 
 def _answer(generation: Generation, as_json: bool) -> None:
     if as_json:
-        _write(json.dumps(generation.complete().to_dict(), ensure_ascii=False) + "\n")
+        write(json.dumps(generation.complete().to_dict(), ensure_ascii=False) + "\n")
         return
     try:
         for piece in generation:
-            _write(piece)
+            write(piece)
     finally:
         generation.close()
         if generation.text:
-            _write("\n")
+            write("\n")
     if _err.is_terminal:
         _err.print(f"[dim]{summary(generation.result)}[/]")
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
     """To stdout, now. Raises ConfigError if it takes no more; a reader that has left (`| head`) is no error."""
     try:
         sys.stdout.write(text)
@@ -304,7 +304,7 @@ def utc(seconds: float) -> str:
 
 
 @contextmanager
-def _client(
+def connected(
     cluster: str | None, there: bool, model: str | None, rules: dict[str, Any]
 ) -> Iterator[tuple[Client, str | None]]:
     """A client of the cluster meant, and the model's name there; starts a cluster where none is `there`."""
