@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError, UsageError
 from .constraints import Constraint
+from .padding import bucket
 from .results import FinishReason, Piece, TokenLogprob
 from .sampling import Sampler, Sampling, check_bias
 from .tokens import Detokenizer, StopScanner, Tokenizer, prompt_ids
@@ -27,6 +28,7 @@ class ModelFacts:
     layers: int
     bos: int | None
     eos: tuple[int, ...]
+    rotary: bool = True  # positions are relative
 
 
 class Answer:
@@ -43,12 +45,13 @@ class Answer:
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         number: int = 0,
+        padded: bool = False,
         bias: Mapping[int, float] | None = None,
         constraint: Constraint | None = None,
     ) -> None:
-        """`number`: of several answers to one prompt, which draw differently. `bias`: added to the logits of these tokens, from
-        -100 (never) to 100 (always). `constraint`: the form of this answer, see constraints.py; it ends where that is
-        complete. Raises UsageError for what cannot be done."""
+        """`number`: of several answers to one prompt, which draw differently. `padded`: hide the prompt's length. `bias`: added
+        to the logits of these tokens, from -100 (never) to 100 (always). `constraint`: the form of this answer, see
+        constraints.py; it ends where that is complete. Raises UsageError for what cannot be done."""
         if constraint is not None and (stop or ignore_eos):
             raise UsageError(
                 "an answer of a given form takes no stop strings and no ignore_eos: its form says where it ends"
@@ -57,6 +60,14 @@ class Answer:
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.prompt = prompt_ids(tokenizer, prompt, model.context)
+        self.pad = 0  # tokens at its beginning that count for nothing
+        if padded:
+            if model.protocol == "crypten":
+                raise UsageError("protocol 'crypten' cannot hide a prompt's length; use 'pair'")
+            if not model.rotary:
+                raise UsageError(f"{model.name} has learned positions: its prompts' lengths cannot be hidden")
+            self.pad = bucket(len(self.prompt), model.context) - len(self.prompt)
+            self.prompt = [self.prompt[0]] * self.pad + self.prompt
         # The last token is never fed back, so it may stand just behind the context.
         self.max_new_tokens = min(max_new_tokens, model.context - len(self.prompt) + 1)
         self.finish_reason: FinishReason | None = None

@@ -126,6 +126,7 @@ class Client:
         json_schema: Mapping[str, Any] | None = None,
         grammar: str | None = None,
         protocol: str = PROTOCOL,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
@@ -135,6 +136,7 @@ class Client:
         for measurements that need answers of one length. `logit_bias`: added to the logits of these token ids, -100 to 100.
         One of `response_format` (as in OpenAI's API), `json_schema` and `grammar` (Lark's notation) holds the answer to a form:
         if it ends by "stop", it has that form; the peers learn nothing of it (needs the [chat] extra).
+        `pad_prompt`: hide the prompt's length (see `padding`; costs what a prompt of the padded length does).
         `protocol`: "pair", or "crypten" to compare it with (see
         docs/crypten.md: it protects less, and its peers need CrypTen).
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
@@ -149,13 +151,14 @@ class Client:
             facts,
             tokenizer,
             prompt,
-            self._starter(facts, on_resume),
+            self._starter(facts, on_resume, pad_prompt),
             max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else stop,
             ignore_eos=ignore_eos,
             bias=logit_bias,
             constraint=None if form is None else form(),
+            padded=pad_prompt,
         )
 
     def complete_all(
@@ -165,6 +168,7 @@ class Client:
         n: int = 1,
         model: str | None = None,
         protocol: str = PROTOCOL,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
         **settings: Any,
     ) -> list[Choices]:
@@ -175,12 +179,15 @@ class Client:
         """
         facts, _ = self._model_of(model, protocol)
         requests = [
-            [self.answer(prompt, model=model, protocol=protocol, number=number, **settings) for number in range(n)]
+            [
+                self.answer(prompt, model=model, protocol=protocol, number=number, pad_prompt=pad_prompt, **settings)
+                for number in range(n)
+            ]
             for prompt in prompts
         ]
         if not requests or n < 1:
             raise UsageError(f"{len(prompts)} prompts and {n} answers to each: there must be at least one of both")
-        return complete_all(facts, self._starter(facts, on_resume), requests)
+        return complete_all(facts, self._starter(facts, on_resume, pad_prompt), requests)
 
     def answer(
         self,
@@ -202,9 +209,10 @@ class Client:
         json_schema: Mapping[str, Any] | None = None,
         grammar: str | None = None,
         number: int = 0,
+        pad_prompt: bool = False,
     ) -> Answer:
-        """An answer that nobody computes yet, for a `batcher`; checked as `generate` does. `number`: of several answers to one
-        prompt, which draw differently."""
+        """An answer that nobody computes yet, for a `batcher` (with the same `pad_prompt`); checked as `generate` does.
+        `number`: of several answers to one prompt, which draw differently."""
         facts, tokenizer = self._model_of(model, protocol)
         form = wanted_form(tokenizer, response_format, json_schema, grammar)
         return Answer(
@@ -218,6 +226,7 @@ class Client:
             number=number,
             bias=logit_bias,
             constraint=None if form is None else form(),
+            padded=pad_prompt,
         )
 
     def batcher(
@@ -226,12 +235,13 @@ class Client:
         model: str | None = None,
         sequences: int = SEQUENCES,
         idle: float = IDLE,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Batcher:
         """Answers of one model that come at any time, from any thread, and share one session's rounds: up to `sequences` at
         a time. The session is kept for `idle` seconds after the last answer. Close it before the client."""
         facts, _ = self._model_of(model, PROTOCOL)
-        return Batcher(facts, self._starter(facts, on_resume), sequences=sequences, idle=idle)
+        return Batcher(facts, self._starter(facts, on_resume, pad_prompt), sequences=sequences, idle=idle)
 
     def _model_of(self, model: str | None, protocol: str) -> tuple[ModelFacts, Tokenizer]:
         self._check_open()
@@ -240,15 +250,17 @@ class Client:
         found = self._catalogue.get(model or self._model)
         return replace(found.facts, protocol=protocol), found.tokenizer
 
-    def _starter(self, facts: ModelFacts, on_resume: Callable[[Resume], None]) -> Callable[[Sizes], Runner]:
+    def _starter(
+        self, facts: ModelFacts, on_resume: Callable[[Resume], None], padded: bool
+    ) -> Callable[[Sizes], Runner]:
         """Opens a session of a size."""
 
         def start(sizes: Sizes) -> Runner:
-            return ResumingSession(self._opener(facts), self._policy, sizes, on_resume)
+            return ResumingSession(self._opener(facts, padded), self._policy, sizes, on_resume)
 
         return start
 
-    def _opener(self, facts: ModelFacts) -> Opener:
+    def _opener(self, facts: ModelFacts, padded: bool = False) -> Opener:
         return Opener(
             self._context,
             self._directory,
@@ -259,6 +271,7 @@ class Client:
             self._policy.most,
             self._traces,
             self._network,
+            padded,
         )
 
     def template(self, *, model: str | None = None) -> ChatTemplate:

@@ -106,6 +106,7 @@ class Generation:
         ignore_eos: bool = False,
         bias: Mapping[int, float] | None = None,
         constraint: Constraint | None = None,
+        padded: bool = False,
     ) -> None:
         """`start(sizes)` opens the session. Raises UsageError for what cannot be done."""
         self.model = model
@@ -119,6 +120,7 @@ class Generation:
             ignore_eos=ignore_eos,
             bias=bias,
             constraint=constraint,
+            padded=padded,
         )
         self._start = start
         self._costs: list[StepCost] = []
@@ -207,7 +209,7 @@ class Generation:
         while not answer.done:
             if self._seconds:
                 since = time.perf_counter()  # the reader's own time between two pieces is not ours
-            step = runner.step([Feed(0, 0, start, tokens)], answer.left - 1)
+            step = runner.step([Feed(0, 0, start, tokens, answer.pad)], answer.left - 1)
             pieces = answer.take(step.logits[0])
             self._costs.append(step.cost)
             self._seconds.append(time.perf_counter() - since)
@@ -226,7 +228,7 @@ class Generation:
             model=self.model.name,
             protocol=self.model.protocol,
             finish_reason=answer.finish_reason or "length",
-            usage=Usage.of(len(answer.prompt), len(answer.token_ids), runner.charge),
+            usage=Usage.of(len(answer.prompt) - answer.pad, len(answer.token_ids), runner.charge),
             timings=Timings(
                 first_token_ms=1e3 * self._seconds[0],
                 per_token_ms=1e3 * sum(seconds) / steps,

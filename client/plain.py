@@ -71,6 +71,7 @@ class PlainModel:
             layers=self._spec.layers,
             bos=checkpoint.bos,
             eos=checkpoint.eos,
+            rotary=self._spec.rope_theta is not None,
         )
         self.tokenizer = tokens.load(checkpoint.tokenizer, self._spec.vocab, checkpoint.bos)
 
