@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,8 @@ from .answer import Answer, ModelFacts
 from .batcher import IDLE, SEQUENCES, Batcher
 from .catalogue import PROTOCOL, Catalogue, Model
 from .connect import Opener
+from .constraints import wanted_form
+from .conversation import Conversation
 from .directory import Directory
 from .generation import Generation, Runner
 from .many import complete_all
@@ -29,12 +31,15 @@ from .results import Choices, Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
 from .shapes import shaped_network
+from .templates import ChatTemplate
 from .tokens import Tokenizer
 
 if TYPE_CHECKING:
     from .launch import Cluster
 
 log = logging.getLogger("tacit.client")
+
+CHAT_TEMPERATURE = 0.7  # a conversation in which the same words come again and again is none
 
 
 class Client:
@@ -99,6 +104,8 @@ class Client:
         self._directory = Directory(self._pinned.url, timeout=self._timeout)
         self._catalogue = Catalogue(self._directory, f"coordinator at {self._pinned.url}")
         self._context = new_context()
+        self._templates: dict[str, ChatTemplate] = {}
+        self._conversations: list[Conversation] = []
 
     def generate(
         self,
@@ -114,14 +121,23 @@ class Client:
         logprobs: bool = False,
         top_logprobs: int = 0,
         ignore_eos: bool = False,
+        logit_bias: Mapping[int, float] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        json_schema: Mapping[str, Any] | None = None,
+        grammar: str | None = None,
         protocol: str = PROTOCOL,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
 
         `prompt` is text, or a list of token ids taken as they are. `max_new_tokens`: None for what is
         set, else 128. Temperature 0 takes the most likely token each time. `ignore_eos`: go on after an end-of-text token,
-        for measurements that need answers of one length. `protocol`: "pair", or "crypten" to compare it with (see
+        for measurements that need answers of one length. `logit_bias`: added to the logits of these token ids, -100 to 100.
+        One of `response_format` (as in OpenAI's API), `json_schema` and `grammar` (Lark's notation) holds the answer to a form:
+        if it ends by "stop", it has that form; the peers learn nothing of it (needs the [chat] extra).
+        `pad_prompt`: hide the prompt's length (see `padding`; costs what a prompt of the padded length does).
+        `protocol`: "pair", or "crypten" to compare it with (see
         docs/crypten.md: it protects less, and its peers need CrypTen).
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
@@ -130,15 +146,19 @@ class Client:
         """
         sampling = Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs)
         facts, tokenizer = self._model_of(model, protocol)
+        form = wanted_form(tokenizer, response_format, json_schema, grammar)
         return Generation(
             facts,
             tokenizer,
             prompt,
-            self._starter(facts, on_resume),
+            self._starter(facts, on_resume, pad_prompt),
             max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else stop,
             ignore_eos=ignore_eos,
+            bias=logit_bias,
+            constraint=None if form is None else form(),
+            padded=pad_prompt,
         )
 
     def complete_all(
@@ -148,6 +168,7 @@ class Client:
         n: int = 1,
         model: str | None = None,
         protocol: str = PROTOCOL,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
         **settings: Any,
     ) -> list[Choices]:
@@ -158,12 +179,15 @@ class Client:
         """
         facts, _ = self._model_of(model, protocol)
         requests = [
-            [self.answer(prompt, model=model, protocol=protocol, number=number, **settings) for number in range(n)]
+            [
+                self.answer(prompt, model=model, protocol=protocol, number=number, pad_prompt=pad_prompt, **settings)
+                for number in range(n)
+            ]
             for prompt in prompts
         ]
         if not requests or n < 1:
             raise UsageError(f"{len(prompts)} prompts and {n} answers to each: there must be at least one of both")
-        return complete_all(facts, self._starter(facts, on_resume), requests)
+        return complete_all(facts, self._starter(facts, on_resume, pad_prompt), requests)
 
     def answer(
         self,
@@ -180,11 +204,17 @@ class Client:
         logprobs: bool = False,
         top_logprobs: int = 0,
         ignore_eos: bool = False,
+        logit_bias: Mapping[int, float] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        json_schema: Mapping[str, Any] | None = None,
+        grammar: str | None = None,
         number: int = 0,
+        pad_prompt: bool = False,
     ) -> Answer:
-        """An answer that nobody computes yet, for a `batcher`; checked as `generate` does. `number`: of several answers to one
-        prompt, which draw differently."""
+        """An answer that nobody computes yet, for a `batcher` (with the same `pad_prompt`); checked as `generate` does.
+        `number`: of several answers to one prompt, which draw differently."""
         facts, tokenizer = self._model_of(model, protocol)
+        form = wanted_form(tokenizer, response_format, json_schema, grammar)
         return Answer(
             facts,
             tokenizer,
@@ -194,6 +224,9 @@ class Client:
             stop=(stop,) if isinstance(stop, str) else stop,
             ignore_eos=ignore_eos,
             number=number,
+            bias=logit_bias,
+            constraint=None if form is None else form(),
+            padded=pad_prompt,
         )
 
     def batcher(
@@ -202,12 +235,13 @@ class Client:
         model: str | None = None,
         sequences: int = SEQUENCES,
         idle: float = IDLE,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Batcher:
         """Answers of one model that come at any time, from any thread, and share one session's rounds: up to `sequences` at
         a time. The session is kept for `idle` seconds after the last answer. Close it before the client."""
         facts, _ = self._model_of(model, PROTOCOL)
-        return Batcher(facts, self._starter(facts, on_resume), sequences=sequences, idle=idle)
+        return Batcher(facts, self._starter(facts, on_resume, pad_prompt), sequences=sequences, idle=idle)
 
     def _model_of(self, model: str | None, protocol: str) -> tuple[ModelFacts, Tokenizer]:
         self._check_open()
@@ -216,22 +250,13 @@ class Client:
         found = self._catalogue.get(model or self._model)
         return replace(found.facts, protocol=protocol), found.tokenizer
 
-    def _starter(self, facts: ModelFacts, on_resume: Callable[[Resume], None]) -> Callable[[Sizes], Runner]:
+    def _starter(
+        self, facts: ModelFacts, on_resume: Callable[[Resume], None], padded: bool
+    ) -> Callable[[Sizes], Runner]:
         """Opens a session of a size."""
 
         def start(sizes: Sizes) -> Runner:
-            opener = Opener(
-                self._context,
-                self._directory,
-                self._pinned,
-                facts,
-                self._timeout,
-                self._book,
-                self._policy.most,
-                self._traces,
-                self._network,
-            )
-            return ResumingSession(opener, self._policy, sizes, on_resume)
+            return ResumingSession(self._opener(facts, padded), self._policy, sizes, on_resume)
 
         return start
 
@@ -239,6 +264,74 @@ class Client:
         """What is known of a model, as its peers vouch for it, and its tokenizer; of what is asked nothing is sent."""
         self._check_open()
         return self._catalogue.get(name or self._model)
+
+    def _opener(self, facts: ModelFacts, padded: bool = False) -> Opener:
+        return Opener(
+            self._context,
+            self._directory,
+            self._pinned,
+            facts,
+            self._timeout,
+            self._book,
+            self._policy.most,
+            self._traces,
+            self._network,
+            padded,
+        )
+
+    def template(self, *, model: str | None = None) -> ChatTemplate:
+        """The chat template of a model. Raises UsageError for a model without one, ConfigError without the [chat] extra."""
+        self._check_open()
+        found = self._catalogue.get(model or self._model)
+        if found.facts.name not in self._templates:
+            if found.chat is None:
+                raise UsageError(
+                    f"{found.facts.name} is no chat model: it has no chat template; ask it with generate()"
+                )
+            self._templates[found.facts.name] = ChatTemplate(found.chat, found.tokenizer)
+        return self._templates[found.facts.name]
+
+    def chat(
+        self,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        context: int | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float = CHAT_TEMPERATURE,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        options: dict[str, Any] | None = None,
+        on_resume: Callable[[Resume], None] = lambda resume: None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        notice: Callable[[str], None] = log.warning,
+    ) -> Conversation:
+        """A conversation whose tokens the peers keep from turn to turn; `say` something to it. Nothing is sent before.
+
+        `system`: what goes before it. `context`: tokens to keep room for at the peers; None: the model's context, 4096 at
+        most. `options`: variables of the template, such as enable_thinking. `on_progress` is told (done, all) of tokens that
+        go in by several steps, `notice` when old turns are left out. Raises UsageError for a model without chat template.
+        """
+        template = self.template(model=model)
+        facts, tokenizer = self._model_of(model, PROTOCOL)
+        opener = self._opener(facts)
+        found = Conversation(
+            facts,
+            tokenizer,
+            template,
+            lambda sizes: ResumingSession(opener, self._policy, sizes, on_resume, on_progress),
+            max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
+            sampling=Sampling(temperature, top_k, top_p, seed),
+            system=system,
+            context=context,
+            stop=(stop,) if isinstance(stop, str) else stop,
+            options=options,
+            notice=notice,
+        )
+        self._conversations.append(found)
+        return found
 
     def encode(self, text: str, *, model: str | None = None) -> list[int]:
         """The token ids of a text in a model's vocabulary, as `generate` takes them; found here, nothing is sent."""
@@ -267,6 +360,10 @@ class Client:
     def close(self) -> None:
         """Let go of the cluster, and stop it if this client started it. Closing twice is fine."""
         if not self._context.closed:
+            for conversation in self._conversations:
+                conversation.close()
+            for template in self._templates.values():
+                template.close()
             self._directory.close()
             self._context.destroy(linger=1000)
         if self._own is not None:

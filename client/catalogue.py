@@ -75,6 +75,7 @@ class Catalogue:
             layers=manifest.layers,
             bos=manifest.bos,
             eos=manifest.eos,
+            rotary=manifest.rope_theta is not None,
         )
         return Model(facts, tokens.load(definition, facts.vocab, facts.bos), chat)
 

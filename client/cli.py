@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import TacitError
+from .cli_chat import chat
 from .cli_estimate import calibrate, estimate
 from .cli_network import PROFILES, network_app
 from .cli_nodes import coordinator, identity_app, peer
@@ -115,6 +116,12 @@ def ask(
     stop: Annotated[
         list[str] | None, typer.Option(help="End the answer before this text; may be given several times.")
     ] = None,
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(
+            help='Hold the answer to the JSON schema in this file; \'{"type": "object"}\' is any JSON object.'
+        ),
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -122,6 +129,9 @@ def ask(
             "[bold]crypten[/]: to compare with; protects less (docs/crypten.md)."
         ),
     ] = "pair",
+    pad_prompt: Annotated[
+        bool, typer.Option("--pad-prompt", help="Hide how long the prompt is: the peers see 16, 32, 64 ... tokens.")
+    ] = False,
     cluster: Meant = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of streaming text.")] = False,
     operator: Annotated[
@@ -166,6 +176,14 @@ def ask(
         "seed": seed,
         "stop": tuple(stop or ()),
     }
+    if json_schema is not None:
+        from .commands import read_schema
+
+        settings["json_schema"] = read_schema(json_schema)
+    if pad_prompt:
+        if protocol == "plain":
+            raise typer.BadParameter("in the clear there is nobody to hide it from", param_hint="--pad-prompt")
+        settings["pad_prompt"] = True
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if prompt == "-" else prompt
     policy: dict[str, Any] = {
         "operators": operator,
@@ -185,6 +203,9 @@ def ask(
         rules=rules,
         trace=trace,
     )
+
+
+app.command()(chat)
 
 
 @app.command()

@@ -6,7 +6,7 @@ Whoever runs the model stands behind `Runner`: two compute peers (session.py) or
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Protocol
@@ -19,6 +19,7 @@ from ..quotes import Charge
 from ..receipts import Receipt
 from ..sizes import Sizes
 from .answer import Answer, ModelFacts
+from .constraints import Constraint
 from .feeds import Feed
 from .results import Completion, Piece, Resume, Timings, Traffic, Usage
 from .sampling import Sampling
@@ -103,6 +104,9 @@ class Generation:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        bias: Mapping[int, float] | None = None,
+        constraint: Constraint | None = None,
+        padded: bool = False,
     ) -> None:
         """`start(sizes)` opens the session. Raises UsageError for what cannot be done."""
         self.model = model
@@ -114,6 +118,9 @@ class Generation:
             sampling=sampling,
             stop=stop,
             ignore_eos=ignore_eos,
+            bias=bias,
+            constraint=constraint,
+            padded=padded,
         )
         self._start = start
         self._costs: list[StepCost] = []
@@ -202,7 +209,7 @@ class Generation:
         while not answer.done:
             if self._seconds:
                 since = time.perf_counter()  # the reader's own time between two pieces is not ours
-            step = runner.step([Feed(0, 0, start, tokens)], answer.left - 1)
+            step = runner.step([Feed(0, 0, start, tokens, answer.pad)], answer.left - 1)
             pieces = answer.take(step.logits[0])
             self._costs.append(step.cost)
             self._seconds.append(time.perf_counter() - since)
@@ -221,7 +228,7 @@ class Generation:
             model=self.model.name,
             protocol=self.model.protocol,
             finish_reason=answer.finish_reason or "length",
-            usage=Usage.of(len(answer.prompt), len(answer.token_ids), runner.charge),
+            usage=Usage.of(len(answer.prompt) - answer.pad, len(answer.token_ids), runner.charge),
             timings=Timings(
                 first_token_ms=1e3 * self._seconds[0],
                 per_token_ms=1e3 * sum(seconds) / steps,

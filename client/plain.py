@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..quotes import Charge
 from ..receipts import Receipt
 from . import tokens
 from .answer import ModelFacts
+from .constraints import wanted_form
 from .extras import need_peer_extra
 from .feeds import Feed, batch_of
 from .generation import Generation, Step, StepCost
@@ -70,6 +71,7 @@ class PlainModel:
             layers=self._spec.layers,
             bos=checkpoint.bos,
             eos=checkpoint.eos,
+            rotary=self._spec.rope_theta is not None,
         )
         self.tokenizer = tokens.load(checkpoint.tokenizer, self._spec.vocab, checkpoint.bos)
 
@@ -80,9 +82,12 @@ class PlainModel:
         max_new_tokens: int,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        logit_bias: Mapping[int, float] | None = None,
+        json_schema: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> Generation:
         """An answer, streaming like `Client.generate`. Raises UsageError for what cannot be done."""
+        form = wanted_form(self.tokenizer, schema=json_schema)
         return Generation(
             self.facts,
             self.tokenizer,
@@ -92,6 +97,8 @@ class PlainModel:
             sampling=Sampling(**sampling),
             stop=stop,
             ignore_eos=ignore_eos,
+            bias=logit_bias,
+            constraint=None if form is None else form(),
         )
 
 

@@ -1,7 +1,7 @@
 """From logits to the next token, on the client alone: the peers never learn which token was taken.
 
-Order as in Hugging Face: temperature, then top-k, then top-p. The uniform draw of token number i is SHA-256(seed, i),
-so an answer depends on (logits, seed) only, not on a library's generator or its version.
+Order as in Hugging Face: bias and what a form allows, temperature, then top-k, then top-p. The uniform draw of token number i
+is SHA-256(seed, i), so an answer depends on (logits, seed) only, not on a library's generator or its version.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..errors import UsageError
 from .results import TokenLogprob
 
 _MAX_TOP_LOGPROBS = 100
+_MOST_BIAS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +46,45 @@ class Sampling:
             raise UsageError("top_logprobs needs logprobs=True")
 
 
+def check_bias(bias: Mapping[int, float], vocab: int) -> None:
+    """Raises UsageError for what is no bias of tokens of this vocabulary."""
+    for token_id, value in bias.items():
+        if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < vocab:
+            raise UsageError(f"the bias names a token that the model does not have (0 to {vocab - 1})")
+        if not isinstance(value, int | float) or not abs(value) <= _MOST_BIAS:
+            raise UsageError(f"the bias of token {token_id} must be a number from -{_MOST_BIAS} to {_MOST_BIAS}")
+
+
 class Sampler:
     """Chooses one token after another; one sampler per answer."""
 
-    def __init__(self, sampling: Sampling, number: int = 0) -> None:
-        """`number`: of several answers with the same seed."""
+    def __init__(self, sampling: Sampling, number: int = 0, bias: Mapping[int, float] | None = None) -> None:
+        """`number`: of several answers with the same seed. `bias` is added to the logits of these tokens; see `check_bias`."""
         self._sampling = sampling
+        self._biased = np.array(sorted(bias or {}), np.intp)
+        self._bias = np.array([(bias or {})[one] for one in sorted(bias or {})], np.float64)
         seed = secrets.token_bytes(32) if sampling.seed is None else str(sampling.seed).encode()
         if number:
             seed += b"/%d" % number
         self._seed = hashlib.sha256(b"tacit sampling" + seed).digest()
         self._drawn = 0
 
-    def choose(self, logits: NDArray[np.float64]) -> int:
-        """The next token id, from logits (V,). Raises UsageError if they are not V > 0 finite numbers."""
+    def choose(self, logits: NDArray[np.float64], allowed: NDArray[np.bool_] | None = None) -> int:
+        """The next token id, from logits (V,); one of those `allowed` (V,), which are not none.
+
+        Raises UsageError if the logits are not V > 0 finite numbers.
+        """
         if logits.ndim != 1 or not logits.size or not np.isfinite(logits).all():
             raise UsageError("logits must be a row of finite numbers")
         s = self._sampling
+        if self._biased.size:
+            logits = logits.copy()
+            logits[self._biased] += self._bias
+        among = np.arange(logits.size) if allowed is None else np.flatnonzero(allowed)
         if s.temperature == 0:
-            return int(np.argmax(logits))
+            return int(among[np.argmax(logits[among])])
         # Best first, ties by token id, so that cutting to k or to p is the same on every machine.
-        order = np.argsort(-logits, kind="stable")[: s.top_k]
+        order = among[np.argsort(-logits[among], kind="stable")[: s.top_k]]
         with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, and weight 0, is what is meant
             weights = np.exp((logits[order] - logits[order[0]]) / s.temperature)
         cumulative = np.cumsum(weights)

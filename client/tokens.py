@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from tokenizers import Tokenizer as _HuggingFace
 
 from ..errors import ModelError, UsageError
+
+T = TypeVar("T")
 
 _REPLACEMENT = "\ufffd"
 
@@ -43,7 +45,15 @@ class TextTokenizer:
         self._bos = bos
         self.vocab = vocab
         self.definition = definition
+        self._shared: dict[Callable[[TextTokenizer], Any], Any] = {}
         self._renamed: tuple[dict[str, str], _HuggingFace, dict[int, int]] | None = None
+
+    def shared(self, kind: Callable[[TextTokenizer], T]) -> T:
+        """What is made of this tokenizer by `kind`: once, since that may take a second for a large vocabulary."""
+        if kind not in self._shared:
+            self._shared[kind] = kind(self)
+        found: T = self._shared[kind]
+        return found
 
     @property
     def added_tokens(self) -> dict[str, bool]:

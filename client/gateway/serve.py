@@ -19,7 +19,7 @@ from ...config import Config
 from ...errors import UsageError
 from ...httpserver import HttpServer, listen
 from ..api import Client
-from ..commands import client_of, interrupt_on_signals
+from ..commands import connected, interrupt_on_signals
 from ..policy import configured_policy
 from ..resolve import find
 from .app import make_app
@@ -64,7 +64,7 @@ def run_serve(
     rules |= {"policy": configured_policy(config, name), "trace": None}
     with ExitStack() as stack:
         listener = stack.enter_context(listen(door.host, door.port))  # before a cluster is started for nothing
-        client, only = stack.enter_context(client_of(cluster if meant else None, meant is not None, model, rules))
+        client, only = stack.enter_context(connected(cluster if meant else None, meant is not None, model, rules))
         offers = ClusterOffers(client, only, sequences=sequences, idle=idle)
         stack.callback(offers.close)
         _check(client, only)

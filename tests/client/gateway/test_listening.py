@@ -45,7 +45,9 @@ def test_a_host_that_is_none(host):
         rules_of("127.0.0.1", [host], (), "")
 
 
-@pytest.mark.parametrize("origin", ["*", "null", "app.example", "https://", "https://app.example/", "ftp://app.example"])
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "app.example", "https://", "https://app.example/", "ftp://app.example"]
+)
 def test_an_origin_that_is_none(origin):
     with pytest.raises(ConfigError, match="--allow-origin"):
         rules_of("127.0.0.1", (), [origin], "")
