@@ -41,8 +41,9 @@ class Answer:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        number: int = 0,
     ) -> None:
-        """Raises UsageError for what cannot be done."""
+        """`number`: of several answers to one prompt, which draw differently. Raises UsageError for what cannot be done."""
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.prompt = prompt_ids(tokenizer, prompt, model.context)
@@ -50,7 +51,7 @@ class Answer:
         self.max_new_tokens = min(max_new_tokens, model.context - len(self.prompt) + 1)
         self.finish_reason: FinishReason | None = None
         self.logprobs: list[TokenLogprob] | None = [] if sampling.logprobs else None
-        self._sampler = Sampler(sampling)
+        self._sampler = Sampler(sampling, number)
         self._detokenizer = Detokenizer(tokenizer, self.prompt)
         self._stop = StopScanner(stop)
         self._eos = () if ignore_eos else model.eos
@@ -72,6 +73,11 @@ class Answer:
     def last(self) -> int:
         """The token chosen last."""
         return self._token_ids[-1]
+
+    @property
+    def found_logprobs(self) -> tuple[TokenLogprob, ...] | None:
+        """Of the tokens so far; None if they were not asked for."""
+        return None if self.logprobs is None else tuple(self.logprobs)
 
     @property
     def done(self) -> bool:

@@ -15,17 +15,21 @@ from ..errors import TacitError, UsageError
 from ..sizes import Sizes
 from ..tracing.recorder import Traces
 from ..transport import new_context
+from .answer import Answer, ModelFacts
+from .batcher import IDLE, SEQUENCES, Batcher
 from .catalogue import PROTOCOL, Catalogue
 from .connect import Opener
 from .directory import Directory
 from .generation import Generation, Runner
+from .many import complete_all
 from .policy import Policy, configured_policy
 from .receipts import Book
 from .resolve import Reference, find
-from .results import Completion, Resume
+from .results import Choices, Completion, Resume
 from .resume import ResumingSession
 from .sampling import Sampling
 from .shapes import shaped_network
+from .tokens import Tokenizer
 
 if TYPE_CHECKING:
     from .launch import Cluster
@@ -124,12 +128,96 @@ class Client:
         may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
         such an error only if no other committee can go on; else `on_resume` is told, and `result.resumes` lists it.
         """
-        self._check_open()
         sampling = Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs)
-        found = self._catalogue.get(model or self._model)
+        facts, tokenizer = self._model_of(model, protocol)
+        return Generation(
+            facts,
+            tokenizer,
+            prompt,
+            self._starter(facts, on_resume),
+            max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
+            sampling=sampling,
+            stop=(stop,) if isinstance(stop, str) else stop,
+            ignore_eos=ignore_eos,
+        )
+
+    def complete_all(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        n: int = 1,
+        model: str | None = None,
+        protocol: str = PROTOCOL,
+        on_resume: Callable[[Resume], None] = lambda resume: None,
+        **settings: Any,
+    ) -> list[Choices]:
+        """`n` whole answers to each of several prompts, all at once: every step of the model serves all of them, so that
+        its rounds are those of one answer. `settings` are those of `generate`.
+
+        Answers to one prompt draw differently, also with a `seed`. Raises as `generate` does; an error ends all of them.
+        """
+        facts, _ = self._model_of(model, protocol)
+        requests = [
+            [self.answer(prompt, model=model, protocol=protocol, number=number, **settings) for number in range(n)]
+            for prompt in prompts
+        ]
+        if not requests or n < 1:
+            raise UsageError(f"{len(prompts)} prompts and {n} answers to each: there must be at least one of both")
+        return complete_all(facts, self._starter(facts, on_resume), requests)
+
+    def answer(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        model: str | None = None,
+        protocol: str = PROTOCOL,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: bool = False,
+        top_logprobs: int = 0,
+        ignore_eos: bool = False,
+        number: int = 0,
+    ) -> Answer:
+        """An answer that nobody computes yet, for a `batcher`; checked as `generate` does. `number`: of several answers to one
+        prompt, which draw differently."""
+        facts, tokenizer = self._model_of(model, protocol)
+        return Answer(
+            facts,
+            tokenizer,
+            prompt,
+            max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
+            sampling=Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs),
+            stop=(stop,) if isinstance(stop, str) else stop,
+            ignore_eos=ignore_eos,
+            number=number,
+        )
+
+    def batcher(
+        self,
+        *,
+        model: str | None = None,
+        sequences: int = SEQUENCES,
+        idle: float = IDLE,
+        on_resume: Callable[[Resume], None] = lambda resume: None,
+    ) -> Batcher:
+        """Answers of one model that come at any time, from any thread, and share one session's rounds: up to `sequences` at
+        a time. The session is kept for `idle` seconds after the last answer. Close it before the client."""
+        facts, _ = self._model_of(model, PROTOCOL)
+        return Batcher(facts, self._starter(facts, on_resume), sequences=sequences, idle=idle)
+
+    def _model_of(self, model: str | None, protocol: str) -> tuple[ModelFacts, Tokenizer]:
+        self._check_open()
         if protocol not in PROTOCOLS:
             raise UsageError(f"{protocol!r} is not a protocol of sessions; choose one of {', '.join(PROTOCOLS)}")
-        facts = replace(found.facts, protocol=protocol)
+        found = self._catalogue.get(model or self._model)
+        return replace(found.facts, protocol=protocol), found.tokenizer
+
+    def _starter(self, facts: ModelFacts, on_resume: Callable[[Resume], None]) -> Callable[[Sizes], Runner]:
+        """Opens a session of a size."""
 
         def start(sizes: Sizes) -> Runner:
             opener = Opener(
@@ -145,16 +233,7 @@ class Client:
             )
             return ResumingSession(opener, self._policy, sizes, on_resume)
 
-        return Generation(
-            facts,
-            found.tokenizer,
-            prompt,
-            start,
-            max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
-            sampling=sampling,
-            stop=(stop,) if isinstance(stop, str) else stop,
-            ignore_eos=ignore_eos,
-        )
+        return start
 
     def encode(self, text: str, *, model: str | None = None) -> list[int]:
         """The token ids of a text in a model's vocabulary, as `generate` takes them; found here, nothing is sent."""

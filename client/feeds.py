@@ -46,7 +46,7 @@ def steps(feeds: Sequence[Feed], sizes: Sizes) -> list[list[tuple[int, Feed]]]:
     for number, feed in enumerate(feeds):
         rest = feed
         while rest.tokens:
-            room = min(rows, _fitting(pairs, rest.start))
+            room = min(rows, fitting(pairs, rest.start))
             if room < 1:
                 if not current:
                     raise UsageError(f"a token after {rest.start} others does not fit a session of {sizes}")
@@ -63,7 +63,7 @@ def steps(feeds: Sequence[Feed], sizes: Sizes) -> list[list[tuple[int, Feed]]]:
     return [*out, current] if current else out
 
 
-def _fitting(pairs: int, start: int) -> int:
+def fitting(pairs: int, start: int) -> int:
     """The most rows r with r start + r (r + 1) / 2 <= pairs."""
     odd = 2 * start + 1
     return (math.isqrt(odd * odd + 8 * max(0, pairs)) - odd) // 2

@@ -56,6 +56,10 @@ class Runner(Protocol):
         """Who runs it now, in role order."""
 
     @property
+    def operators(self) -> tuple[str, ...]:
+        """Who runs the peers, in role order; empty in the clear."""
+
+    @property
     def resumes(self) -> Sequence[Resume]:
         """Peers that were lost and replaced so far."""
 
@@ -233,5 +237,5 @@ class Generation:
             peers=runner.peers,
             resumes=tuple(runner.resumes),
             receipts=tuple(runner.receipts),
-            logprobs=None if answer.logprobs is None else tuple(answer.logprobs),
+            logprobs=answer.found_logprobs,
         )

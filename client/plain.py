@@ -23,6 +23,7 @@ class PlainRunner:
     """A `Runner` that computes the logits itself, in float64."""
 
     peers: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
     resumes: tuple[Resume, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     charge: Charge | None = None

@@ -89,6 +89,29 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several answers to a prompt."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The answers to one prompt of a batch, and what it cost: the prompt is counted and paid once."""
+
+    choices: tuple[Choice, ...]
+    model: str
+    usage: Usage
+    peers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A finished answer. `token_ids` leaves out the end-of-text token; `text` ends before a stop string."""
 

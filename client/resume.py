@@ -81,6 +81,11 @@ class ResumingSession:
         return self._opener.names(self._seated)
 
     @property
+    def operators(self) -> tuple[str, ...]:
+        """Of these peers."""
+        return tuple(seat.operator for seat in self._seated.seats)
+
+    @property
     def charge(self) -> Charge | None:
         """Of the session that gave the last token: for one that broke nobody signed anything, so nothing is owed."""
         return None if self._session is None else self._session.charge

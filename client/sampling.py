@@ -47,9 +47,12 @@ class Sampling:
 class Sampler:
     """Chooses one token after another; one sampler per answer."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, number: int = 0) -> None:
+        """`number`: of several answers with the same seed."""
         self._sampling = sampling
         seed = secrets.token_bytes(32) if sampling.seed is None else str(sampling.seed).encode()
+        if number:
+            seed += b"/%d" % number
         self._seed = hashlib.sha256(b"tacit sampling" + seed).digest()
         self._drawn = 0
 

@@ -107,7 +107,7 @@ class Committee:
         """For a peer's receipt. Both "open" the shares of the logits they gave, as it were."""
         steps = len(self.seen[role].steps)
         transcript = hashlib.sha256(repr(self.tokens).encode()).digest()
-        return Tally(steps, steps * ROUNDS, steps * ONLINE, steps * OFFLINE, transcript)
+        return Tally(len(self.tokens), steps, steps * ROUNDS, steps * ONLINE, steps * OFFLINE, transcript)
 
     def _together(self) -> None:
         first, second = self._shares
@@ -138,7 +138,7 @@ class Committee:
         """One peer's part of a session, until the client's "end"."""
         seen = self.seen[role]
         while True:
-            message = link.receive(("prompt", "end"), timeout=20)
+            message = link.receive(("tokens", "end"), timeout=20)
             if message.kind == "end":
                 seen.ended = True
                 if self._die_at_end and role == self._dying:
@@ -166,6 +166,7 @@ class Committee:
         self._barrier.wait(10)
         fields = {
             "step": len(self.seen[role].steps) - 1,
+            "rows": 1,
             "bits": 32,
             "scale": SCALE,
             "count": self.vocab,

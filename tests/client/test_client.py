@@ -16,6 +16,7 @@ from tacit.client.receipts import Book
 from tacit.errors import ConfigError, IdentityError, NetworkError, PeerError, UsageError
 from tacit.members import Roster, RosterMember
 from tacit.party.identity import Identity
+from tacit.sizes import Sizes
 from toy_cluster import ToyCluster, stand_in
 from toy_model import BOS, CONTEXT, EOS, VOCAB, byte_tokenizer, manifest
 
@@ -64,7 +65,7 @@ def test_generate_streams_the_models_answer(client, cluster):
     assert answer.result.traffic.rounds_per_token == ROUNDS
     assert (answer.result.model, answer.result.protocol, answer.result.layers) == ("toy", "pair", 2)
     assert {name.split()[0] for name in answer.result.peers} == {"peer-0", "peer-1", "peer-2"}
-    assert [(one.prompt_tokens, one.max_new_tokens) for one in cluster.limits[-2:]] == [(5, 12), (5, 12)]
+    assert [one.sizes for one in cluster.limits[-2:]] == [Sizes.of([5], 12)] * 2
 
 
 def test_both_peers_sign_for_the_answer_and_the_client_keeps_it(client, cluster):

@@ -14,6 +14,7 @@ from committee import Committee, toy_logits
 from tacit.client.connect import Opener
 from tacit.client.directory import Directory
 from tacit.errors import IdentityError, PeerError, UsageError
+from tacit.sizes import Sizes
 from toy_cluster import ToyCluster
 from toy_model import BOS, EOS, VOCAB
 
@@ -72,7 +73,7 @@ def test_an_answer_goes_on_with_other_peers_of_the_same_operators(cluster, monke
     assert operators_of(cluster, resume.peers) == {"A", "B", "C"}
     assert len(failed) == 1
     assert failed[0].hex() != result.receipts[0].session
-    assert result.receipts[0].prompt_tokens == 4
+    assert result.receipts[0].tokens == 9  # all but the last, anew
 
 
 def test_when_an_operator_has_no_other_peer_left_the_error_says_whose(cluster, monkeypatch):
@@ -128,4 +129,4 @@ def test_a_coordinator_that_does_not_heed_the_clients_wishes_is_found_out(cluste
         )
         others = [member.peer_id for member in cluster.roster.members if member.operator == "C"]
         with pytest.raises(IdentityError, match=r"coordinator .*seated peer-[25] .*which this client had left out"):
-            opener.seat(2, 2, without=others)
+            opener.seat(Sizes.of([2], 2), without=others)

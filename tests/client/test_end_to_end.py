@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import threading
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tacit
+from tacit.client.batcher import Failed, Finished, Said
+from tacit.client.many import complete_all
 from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +70,83 @@ def test_two_answers_at_once_do_not_mix(cluster):
     with tacit.Client(cluster) as client:
         for prompt in prompts:
             assert found[prompt].token_ids == client.complete(prompt, max_new_tokens=12).token_ids
+
+
+def test_several_prompts_at_once_are_each_as_if_alone_and_take_the_rounds_of_one(cluster):
+    prompts = [
+        PROMPT,
+        "The big dog",
+        "A cat",
+        "Lily and Tom went to the park",
+        "One day",
+        "He was sad",
+        "In the",
+        "Mom",
+    ]
+    with tacit.Client(cluster) as client:
+        alone = [client.complete(prompt, max_new_tokens=6, ignore_eos=True) for prompt in prompts]
+        found = client.complete_all(prompts, max_new_tokens=6, ignore_eos=True)
+        assert [one.choices[0].token_ids for one in found] == [one.token_ids for one in alone]
+        assert [one.usage.prompt_tokens for one in found] == [one.usage.prompt_tokens for one in alone]
+        facts, _ = client._model_of(None, "pair")
+        receipts = []
+        start = client._starter(facts, lambda resume: None)
+
+        def noting(sizes):
+            receipts.append(start(sizes))
+            return receipts[-1]
+
+        complete_all(facts, noting, [[client.answer(prompt, max_new_tokens=6, ignore_eos=True)] for prompt in prompts])
+    together = receipts[0].receipts[0]
+    assert together.rounds == alone[0].receipts[0].rounds  # exactly those of one answer
+    assert together.steps == 6
+    assert together.tokens == sum(one.receipts[0].tokens for one in alone)
+
+
+def test_answers_to_one_prompt_share_it(cluster):
+    with tacit.Client(cluster) as client:
+        [found] = client.complete_all([PROMPT], n=3, max_new_tokens=24, temperature=1.0, seed=4)
+        first = client.complete(PROMPT, max_new_tokens=24, temperature=1.0, seed=4)
+    assert found.choices[0].token_ids == first.token_ids
+    assert len({one.token_ids for one in found.choices}) == 3
+
+
+def test_a_conversation_keeps_its_tokens_at_the_peers_and_a_cancel_frees_them(cluster):
+    heard: queue.Queue[object] = queue.Queue()
+    with tacit.Client(cluster) as client, client.batcher() as batcher:
+        first = client.answer(PROMPT, max_new_tokens=10, ignore_eos=True)
+        batcher.submit([first], heard.put)
+        finished(heard)
+        prompt = [*first.prompt, *first.token_ids, *client.encode("Then")[1:]]
+        second = client.answer(prompt, max_new_tokens=10, ignore_eos=True)
+        batcher.submit([second], heard.put)
+        assert finished(heard).cached == len(first.prompt) + 9
+        assert client.complete(prompt, max_new_tokens=10, ignore_eos=True).token_ids == second.token_ids
+        until(lambda: seats(client) == 3, 5)  # the batcher's, kept
+        ticket = batcher.submit([client.answer(PROMPT, max_new_tokens=200, ignore_eos=True)], heard.put)
+        while not isinstance(heard.get(timeout=20), Said):
+            pass
+        ticket.cancel()
+        until(lambda: seats(client) == 0, 2)
+
+
+def finished(heard):
+    while True:
+        event = heard.get(timeout=30)
+        assert not isinstance(event, Failed), event.error
+        if isinstance(event, Finished):
+            return event
+
+
+def until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def seats(client):
+    return sum(peer["sessions"] for peer in client.status()["peers"])
 
 
 def test_no_log_holds_a_word_of_prompt_or_answer(cluster):

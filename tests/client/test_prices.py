@@ -23,6 +23,7 @@ from tacit.party.quoting import VALID_SECONDS, Quoting
 from tacit.party.session import Seat
 from tacit.quotes import Price, Quote, Quotes, quote_hash
 from tacit.signed import Signed
+from tacit.sizes import Sizes
 from tacit.wire import SessionReply, SessionRequest, Statement
 from test_client import free_port
 from toy_cluster import ToyCluster
@@ -61,8 +62,7 @@ def check(
         "k" * 40,
         "stories",
         "pair",
-        5,
-        9,
+        Sizes.of([5], 9),
         (),
         (),
         limit.amount if limit else 0,
@@ -72,7 +72,7 @@ def check(
     for role, named in enumerate(agreed or (shown, shown, shown)):
         statement = Statement(
             Statement.CONTEXT, "ab" * 16, role, IDS[role], "ABC"[role], IDS, "stories", "pair", "c" * 64, "", "",
-            "k" * 40, 5, 9, tuple(map(quote_hash, named)),
+            "k" * 40, Sizes.of([5], 9), tuple(map(quote_hash, named)),
         )  # fmt: skip
         seats.append(statement)
     quotes: Quotes = (shown[0], shown[1], shown[2])
@@ -243,5 +243,5 @@ def test_a_resume_keeps_the_maximum(cluster, monkeypatch) -> None:
     assert [(one.max_price, one.currency) for one in requests] == [(4_000_000, "EUR")] * 2
     assert result.usage.price_per_million in ("3.20", "3.70", "4.00")
     last = result.receipts[0]
-    assert last.prompt_tokens == 4  # the tokens so far were a prompt to the second committee, which alone is paid
+    assert last.tokens == 9  # the tokens so far were a prompt to the second committee, which alone is paid
     assert Fraction(result.usage.cost) == Fraction(result.usage.price_per_million) * last.tokens / 10**6

@@ -11,6 +11,7 @@ import pytest
 import tacit
 from tacit.errors import ConfigError, RefusedError, UsageError
 from tacit.party.budget import Need
+from tacit.sizes import Sizes
 from toy_cluster import ToyCluster
 from toy_model import ToyModel, text_model
 
@@ -19,7 +20,7 @@ from toy_model import ToyModel, text_model
 class Choosy(ToyModel):
     """Its peers lack what `crypten` needs."""
 
-    def need(self, role: int, prompt_tokens: int, max_new_tokens: int, protocol: str) -> Need:
+    def need(self, role: int, sizes: Sizes, protocol: str) -> Need:
         if protocol == "crypten":
             raise ConfigError("needs CrypTen: pip install it")
         return Need(1, {0: 1 << 20, 1: 1 << 20, 2: 1 << 20, 3: 1 << 20})

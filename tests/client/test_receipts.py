@@ -14,6 +14,7 @@ from tacit.party.identity import Identity
 from tacit.party.quoting import Quoting
 from tacit.quotes import quote_hash
 from tacit.receipts import Receipt, read_pair
+from tacit.sizes import Sizes
 from tacit.wire import Statement
 
 WHO = [Identity.create() for _ in range(4)]
@@ -29,7 +30,7 @@ ROSTER = Roster(
     ),
 )
 QUOTES = tuple(Quoting(who, 1_500_000, 200_000).current() for who in WHO[:3])
-SEEN = Seen(3, 30, (400, 400), (10, 900))
+SEEN = Seen(7, 3, 30, (400, 400), (10, 900))
 
 
 def receipt(role: int, **changes: object) -> Receipt:
@@ -43,7 +44,7 @@ def receipt(role: int, **changes: object) -> Receipt:
         "protocol": "pair",
         "manifest_hash": "c" * 64,
         "version": "0.1.0",
-        "prompt_tokens": 5,
+        "tokens": 7,
         "steps": 3,
         "rounds": 30,
         "online_bytes": 400,
@@ -75,8 +76,7 @@ def seats() -> tuple[Statement, ...]:
                 endpoint="" if role == 2 else "tcp://127.0.0.1:1",
                 curve_key="" if role == 2 else str(role) * 40,
                 client_key="k" * 40,
-                prompt_tokens=5,
-                max_new_tokens=9,
+                sizes=Sizes.of([5], 9),
             )
         )
     return tuple(made)
@@ -113,7 +113,7 @@ def test_peers_that_disagree_are_both_named(tmp_path, changes: dict, words: str)
     [
         {"session": "cd" * 16},
         {"steps": 4},
-        {"prompt_tokens": 6},
+        {"tokens": 8},
         {"rounds": 29},
         {"online_bytes": 0},
         {"model": "other"},

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from committee import Committee, toy_logits
 from tacit.client import resume as resume_module
-from tacit.client.generation import Generation, ModelFacts
+from tacit.client.answer import ModelFacts
+from tacit.client.generation import Generation
 from tacit.client.policy import Policy
 from tacit.client.results import Resume
 from tacit.client.resume import ResumingSession
@@ -18,6 +19,7 @@ from tacit.client.sampling import Sampling
 from tacit.client.session import PrivateSession
 from tacit.client.tokens import IdTokenizer
 from tacit.errors import IdentityError, NetworkError, PeerError, PeerLost, RefusedError, TacitError
+from tacit.sizes import Sizes
 
 VOCAB = 41
 FACTS = ModelFacts("toy", "pair", "0" * 64, VOCAB, 64, 2, None, ())
@@ -42,7 +44,7 @@ class Sitting:
 
     operators: tuple[str, ...]
     without: tuple[str, ...]
-    tokens: tuple[int, int]
+    sizes: Sizes
     session: bytes
     seats: list[Seat]
     committee: Committee
@@ -57,9 +59,7 @@ class FakeOpener:
     sat: list[Sitting] = field(default_factory=list)
     asked: int = 0
 
-    def seat(
-        self, prompt_tokens: int, max_new_tokens: int, operators: Sequence[str] = (), without: Sequence[str] = ()
-    ) -> Sitting:
+    def seat(self, sizes: Sizes, operators: Sequence[str] = (), without: Sequence[str] = ()) -> Sitting:
         self.asked += 1
         if isinstance(self.plan[0], TacitError):
             raise self.plan.pop(0)
@@ -73,7 +73,6 @@ class FakeOpener:
         settings = found if isinstance(found, dict) else {"dial": found()}
         committee = Committee(VOCAB, **{key: value for key, value in settings.items() if key != "dial"})
         committee.dial = settings.get("dial")
-        sizes = (prompt_tokens, max_new_tokens)
         self.sat.append(Sitting(tuple(operators), tuple(sorted(without)), sizes, os.urandom(16), seats, committee))
         return self.sat[-1]
 
@@ -104,8 +103,8 @@ def answer(
 ) -> tuple[Generation, list[Resume]]:
     heard: list[Resume] = []
 
-    def start(prompt_tokens: int, max_new_tokens: int) -> ResumingSession:
-        return ResumingSession(opener, policy or Policy(), prompt_tokens, max_new_tokens, heard.append)
+    def start(sizes: Sizes) -> ResumingSession:
+        return ResumingSession(opener, policy or Policy(), sizes, heard.append)
 
     made = Generation(FACTS, IdTokenizer(VOCAB), PROMPT, start, max_new_tokens=count, sampling=Sampling(**sampling))
     return made, heard

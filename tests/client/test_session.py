@@ -8,12 +8,14 @@ import threading
 import numpy as np
 import pytest
 from committee import DEALER_US, OFFLINE, ONLINE, ROUNDS, Committee, toy_logits
-from tacit.client.generation import Generation, ModelFacts
+from tacit.client.answer import ModelFacts
+from tacit.client.generation import Generation
 from tacit.client.sampling import Sampling
 from tacit.client.session import PrivateSession
 from tacit.client.tokens import IdTokenizer
 from tacit.errors import NetworkError, PeerError, PeerLost, UsageError
 from tacit.kernels.dpf.keygen import one_hot_key_bytes
+from tacit.sizes import Sizes
 
 VOCAB = 41
 FACTS = ModelFacts("toy", "pair", "0" * 64, VOCAB, 32, 2, None, ())
@@ -34,8 +36,8 @@ def open_session(committee: Committee, timeout: float = 5.0) -> PrivateSession:
 
 
 def generation(committee: Committee, prompt, *, facts=FACTS, sampling=None, stop=(), **settings) -> Generation:
-    def start(prompt_tokens: int, max_new_tokens: int) -> PrivateSession:
-        committee.asked = (prompt_tokens, max_new_tokens)
+    def start(sizes: Sizes) -> PrivateSession:
+        committee.asked = sizes
         return open_session(committee)
 
     return Generation(

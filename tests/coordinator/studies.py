@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tacit.client.generation import Generation, ModelFacts, Step, StepCost
+from tacit.client.answer import ModelFacts
+from tacit.client.generation import Generation, Step, StepCost
 from tacit.client.sampling import Sampling
 from tacit.client.tokens import IdTokenizer
 from tacit.coordinator.study.bench import measure
@@ -59,9 +60,9 @@ class ToyRunner:
     peers = resumes = receipts = ()
     charge = None
 
-    def step(self, tokens: Any, ahead: int) -> Step:
-        logits = np.zeros(VOCAB)
-        logits[1] = 1.0
+    def step(self, feeds: Any, ahead: int, forget: Any = ()) -> Step:
+        logits = np.zeros((1, VOCAB))
+        logits[0, 1] = 1.0
         return Step(logits, StepCost(rounds=3, online_bytes=10, offline_bytes=20, compute_us=100, waiting_us=50))
 
     def finish(self) -> None:
@@ -88,7 +89,7 @@ class ToyBench:
         self.asked.append(one)
         facts = ModelFacts("toy", one.protocol, "", VOCAB, 64, 1, None, (1,))
         generation = Generation(
-            facts, IdTokenizer(VOCAB), list(range(one.prompt_tokens)), lambda prompt, new: ToyRunner(),
+            facts, IdTokenizer(VOCAB), list(range(one.prompt_tokens)), lambda sizes: ToyRunner(),
             max_new_tokens=one.new_tokens, sampling=Sampling(), ignore_eos=True,
         )  # fmt: skip
         return measure(generation, one, repetition)

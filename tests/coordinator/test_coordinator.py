@@ -27,6 +27,7 @@ from tacit.party.mesh import MANIFEST, OFFER, STATUS, TOKENIZER, WITHDRAW, Handl
 from tacit.party.quoting import Quoting
 from tacit.quotes import Quote, quote_hash, read_quote
 from tacit.signed import Signed
+from tacit.sizes import Sizes
 from tacit.transport import CurveKeys
 from tacit.wire import ModelOffer, Offer, PeerStatus, SessionReply, SessionRequest
 
@@ -127,7 +128,7 @@ def wait_until(condition) -> None:
 
 def ask(**changes: object) -> SessionRequest:
     fields = {"session": secrets.token_hex(16), "client_key": CurveKeys.fresh().public, "model": "stories"}
-    return SessionRequest(**({**fields, "protocol": "pair", "prompt_tokens": 5, "max_new_tokens": 20} | changes))
+    return SessionRequest(**({**fields, "protocol": "pair", "sizes": Sizes.of([5], 20)} | changes))
 
 
 def live(number: int, sessions: int = 0, operators: str = "ABCDE", latency: float = 0.001) -> Live:
@@ -424,7 +425,7 @@ def test_questions_are_passed_on_a_few_at_a_time_and_answers_are_bounded() -> No
         ("POST", "/v1/sessions", b"{}", 400, "missing or unknown fields"),
         ("POST", "/v1/sessions", b"x" * (65 << 10), 400, "longer than 65536 bytes"),
         ("POST", "/v1/sessions", json.dumps(ask(model="x").to_json()).encode(), 404, "unknown model 'x'"),
-        ("POST", "/v1/sessions", ask(prompt_tokens=250).to_bytes(), 400, "context of stories, which is 256"),
+        ("POST", "/v1/sessions", ask(sizes=Sizes.of([250], 20)).to_bytes(), 400, "context of stories, which is 256"),
     ],
 )
 def test_errors_have_one_form(

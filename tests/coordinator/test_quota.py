@@ -11,6 +11,7 @@ from tacit.coordinator.app import make_app
 from tacit.coordinator.quota import LOOPBACK, Quota, TooMany
 from tacit.errors import ConfigError, RefusedError
 from tacit.records import error_from_json
+from tacit.sizes import Sizes
 
 PEERS = ("a", "b", "c")
 
@@ -126,8 +127,8 @@ def test_over_http_it_is_status_429_and_says_when() -> None:
     for _ in range(12):
         quota.admit("testclient")
     body = {
-        "session": "0" * 32, "client_key": "1" * 40, "model": "m", "protocol": "pair", "prompt_tokens": 1,
-        "max_new_tokens": 1, "operators": [], "without": [], "max_price": 0, "currency": "",
+        "session": "0" * 32, "client_key": "1" * 40, "model": "m", "protocol": "pair",
+        "sizes": Sizes.of([1], 1).to_json(), "operators": [], "without": [], "max_price": 0, "currency": "",
     }  # fmt: skip
     answer = TestClient(app).post("/v1/sessions", json=body)
     assert answer.status_code == 429

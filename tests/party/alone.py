@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from tacit.batch import Batch
 from tacit.frames import Message
 from tacit.kernels.dpf.keygen import one_hot_key_bytes
 from tacit.party.engine import serve_compute, serve_dealer
@@ -35,6 +36,14 @@ class Stand:
         self.sizes.setdefault(kind, []).append(memoryview(body).nbytes)
 
 
+def steps(limits: SessionLimits) -> list[Batch]:
+    """Of one sequence that fills the session: a prompt in one step, then a token at a time."""
+    found = [Batch.one(limits.sizes.step_tokens)]
+    while found[-1].longest < limits.sizes.kept_tokens:
+        found.append(found[-1].next)
+    return found
+
+
 class Planning(Stand):
     """A compute peer, to the dealer: asks for all steps, one after the other."""
 
@@ -43,10 +52,10 @@ class Planning(Stand):
         self._plans = [
             Message(
                 "plan",
-                {"step": k, "tokens": 1 if k else limits.prompt_tokens, "digest": model.weights.digest},
+                {"deal": k, "batch": batch.to_bytes(), "digest": model.weights.digest},
                 memoryview(b""),
             )
-            for k in range(limits.max_new_tokens)
+            for k, batch in enumerate(steps(limits))
         ]
 
     def receive(self, kind: Any, **options: Any) -> Message:
@@ -74,7 +83,7 @@ class Dealing(Stand):
     def receive(self, kind: str, **options: Any) -> Message:
         if kind == "dealt":
             self._step, self._number = self._step + 1, 0
-            return Message(kind, {"step": self._step - 1, "microseconds": 0}, memoryview(b""))
+            return Message(kind, {"deal": self._step - 1, "microseconds": 0}, memoryview(b""))
         size = self._steps[self._step][self._number]
         self._number += 1
         return Message(kind, {"step": self._step, "number": self._number - 1}, memoryview(bytes(size)))
@@ -85,18 +94,22 @@ class Asking(Stand):
 
     def __init__(self, model: ServedModel, role: int, limits: SessionLimits) -> None:
         super().__init__("client")
-        self._size, self._role, self._limits, self._step = one_hot_key_bytes(model.spec.vocab), role, limits, 0
+        self._size, self._role, self._step = one_hot_key_bytes(model.spec.vocab), role, 0
+        self._steps = steps(limits)
 
     def receive(self, kind: Any, **options: Any) -> Message:
-        if self._step == self._limits.max_new_tokens:
+        if self._step == len(self._steps):
             return Message("end", {}, memoryview(b""))
-        tokens = 1 if self._step else self._limits.prompt_tokens
-        keys = np.zeros((tokens, self._size // 8), np.uint64)
+        batch = self._steps[self._step]
+        keys = np.zeros((batch.rows, self._size // 8), np.uint64)
         keys[:, 0] = self._role
         self._step += 1
-        return Message(
-            "prompt", {"step": self._step - 1, "tokens": tokens}, memoryview(keys.view(np.uint8).reshape(-1))
-        )
+        fields: dict[str, Any] = {
+            "step": self._step - 1,
+            "batch": batch.to_bytes(),
+            "ahead": len(self._steps) - self._step,
+        }
+        return Message("tokens", fields, memoryview(keys.view(np.uint8).reshape(-1)))
 
 
 def deal(model: ServedModel, limits: SessionLimits) -> tuple[list[list[int]], list[list[int]]]:

@@ -16,6 +16,7 @@ import zmq
 from tacit.members import CoordinatorEntry, Roster, RosterMember
 from tacit.party.identity import Identity
 from tacit.records import error_from_json
+from tacit.sizes import Sizes
 from tacit.transport import ClientLinks, CurveKeys, LinkSettings, dial_peers
 from tacit.wire import SessionReply, SessionRequest, check_statements
 
@@ -140,7 +141,9 @@ class EchoSession:
     def __init__(self, cluster: EchoCluster, prompt_tokens: int, max_new_tokens: int) -> None:
         keys = CurveKeys.fresh()
         model = cluster.models.split(",")[0]
-        request = SessionRequest(secrets.token_hex(16), keys.public, model, "pair", prompt_tokens, max_new_tokens)
+        request = SessionRequest(
+            secrets.token_hex(16), keys.public, model, "pair", Sizes.of([prompt_tokens], max_new_tokens)
+        )
         response = cluster.http.post("/v1/sessions", content=request.to_bytes())
         if response.status_code != 200:
             raise error_from_json(response.json()["error"], "coordinator")

@@ -20,6 +20,7 @@ from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits
 from tacit.party.process import leave
 from tacit.party.server import main
 from tacit.party.session import Engines
+from tacit.sizes import Sizes
 
 WIDTH = 1024
 STALL, BREAK, NONSENSE = 101, 102, 103  # prompts of so many tokens make compute peer 1 stall, break, misbehave
@@ -44,11 +45,9 @@ class WeighedEcho(EchoModel):
 
     name: str = "weighed"
 
-    def need(self, role: int, prompt_tokens: int, max_new_tokens: int, protocol: str = "pair") -> Need:
+    def need(self, role: int, sizes: Sizes, protocol: str = "pair") -> Need:
         others = {0, 1, 2, 3} - {role}
-        return Need(
-            (prompt_tokens + max_new_tokens) * 10**6, dict.fromkeys(others, 1 << 20), dict.fromkeys(others, 4 << 20)
-        )
+        return Need((sizes.kept_tokens + 1) * 10**6, dict.fromkeys(others, 1 << 20), dict.fromkeys(others, 4 << 20))
 
 
 def same_seed(link: Link) -> None:
@@ -64,17 +63,17 @@ def compute(role: int, model: EchoModel, links: ComputeLinks, limits: SessionLim
     step = 0
     while True:
         patience = limits.patience.between if step else limits.patience.first
-        message = links.client.receive(("prompt", "end"), timeout=patience)
+        message = links.client.receive(("tokens", "end"), timeout=patience)
         if message.kind == "end":
             links.dealer.send("end")
             links.client.send("account", steps=step, rounds=step)
             return
         mine = np.frombuffer(message.body, np.uint64)
-        if role == 1 and limits.prompt_tokens == STALL:
+        if role == 1 and limits.sizes.step_tokens == STALL:
             time.sleep(60)
-        if role == 1 and limits.prompt_tokens == BREAK:
+        if role == 1 and limits.sizes.step_tokens == BREAK:
             raise ValueError(SECRET)
-        if role == 1 and limits.prompt_tokens == NONSENSE:
+        if role == 1 and limits.sizes.step_tokens == NONSENSE:
             links.peer.send("nonsense", mine)
         links.peer.send("open", mine, step=step)
         theirs = np.frombuffer(links.peer.receive("open", size=mine.nbytes).body, np.uint64)
@@ -86,7 +85,7 @@ def compute(role: int, model: EchoModel, links: ComputeLinks, limits: SessionLim
 def dealer(model: EchoModel, links: DealerLinks, limits: SessionLimits) -> None:
     for link in (links.peer0, links.peer1):
         same_seed(link)
-    for step in range(limits.max_new_tokens + 1):
+    for step in range(limits.sizes.kept_tokens - limits.sizes.step_tokens + 2):
         for link in (links.peer0, links.peer1):
             link.send("block", np.full(WIDTH, step, np.uint64))
     for link in (links.peer0, links.peer1):

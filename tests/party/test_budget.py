@@ -19,11 +19,12 @@ from tacit.errors import ConfigError
 from tacit.models.scales import plan
 from tacit.party import budget
 from tacit.party.budget import Account, Weighed, parse_size, size
-from tacit.party.footprint import engine_bytes, largest_steps
+from tacit.party.footprint import engine_bytes, largest_step
 from tacit.party.links import SessionLimits
 from tacit.party.served import ServedModel
 from tacit.protocols.base import Spec
 from tacit.protocols.pair.weights import prepare
+from tacit.sizes import Sizes
 
 ALL = bool(os.environ.get("TACIT_ALL"))
 SMALL = {
@@ -57,6 +58,10 @@ def served(spec: Spec) -> ServedModel:
     return ServedModel("toy", spec, found.scales, prepare(spec, found.scales, w), b"", "00" * 32, None, {})
 
 
+def limits_of(tokens: int, new: int) -> SessionLimits:
+    return SessionLimits(Sizes.of([tokens], new))
+
+
 def peak(action: Callable[[], object]) -> int:
     tracemalloc.start()
     try:
@@ -71,16 +76,16 @@ def peak(action: Callable[[], object]) -> int:
 def test_an_engine_takes_no_more_than_estimated_and_no_less_than_half(name: str) -> None:
     model = served({**SMALL, **LARGE}[name])
     assert isinstance(model, Weighed)
-    deal(model, SessionLimits(2, 1))  # kernels are loaded
+    deal(model, limits_of(2, 1))  # kernels are loaded
     for tokens in LENGTHS:
-        limits = SessionLimits(tokens, 3)
-        steps = largest_steps(model.spec, model.scales, limits)
+        limits = limits_of(tokens, 3)
+        step = largest_step(model.spec, model.scales, limits.sizes)
         dealt: list[list[list[int]]] = []
         taken = {2: peak(lambda limits=limits, dealt=dealt: dealt.extend(deal(model, limits)))}
         for role in (0, 1):
             taken[role] = peak(lambda role=role, limits=limits, dealt=dealt: compute(model, role, limits, dealt[role]))
         for role, really in taken.items():
-            estimate = engine_bytes(model.spec, role, limits, steps)
+            estimate = engine_bytes(model.spec, role, limits.sizes, step)
             assert really <= estimate <= 2.1 * really + (1 << 20), (
                 f"{tokens} tokens, role {role}: {estimate / really:.2f}"
             )
@@ -89,21 +94,24 @@ def test_an_engine_takes_no_more_than_estimated_and_no_less_than_half(name: str)
 def test_no_message_is_larger_than_its_link_takes() -> None:
     model = served(SMALL["llama"])
     for tokens in LENGTHS:
-        limits = SessionLimits(tokens, 3)
+        limits = limits_of(tokens, 3)
         dealt = deal(model, limits)
         for role in (0, 1):
-            need = model.need(role, tokens, 3)
+            need = model.need(role, limits.sizes)
             said = compute(model, role, limits, dealt[role])
             assert max(map(max, dealt[role])) <= need.frames[2]
             assert max(said.peer.sizes["open"]) <= need.frames[1 - role] <= 4 * max(said.peer.sizes["open"])
-            assert max(said.dealer.sizes["plan"]) <= model.need(2, tokens, 3).frames[role]
+            assert max(said.dealer.sizes["plan"]) <= model.need(2, limits.sizes).frames[role]
             assert need.unread[2] >= min(64 << 20, sum(map(sum, dealt[role])))
 
 
 def test_a_longer_session_needs_more_in_every_role() -> None:
     model = served(SMALL["llama"])
     for role in (0, 1, 2):
-        needs = [model.need(role, tokens, new).total for tokens, new in ((8, 1), (8, 200), (100, 200), (300, 200))]
+        needs = [
+            model.need(role, Sizes.of([tokens], new)).total
+            for tokens, new in ((8, 1), (8, 200), (100, 200), (300, 200))
+        ]
         assert needs == sorted(needs)
         assert len(set(needs)) == 4
 
@@ -132,7 +140,7 @@ def test_a_peer_takes_no_more_than_estimated(tokens: int, tmp_path: Path, monkey
         for role, display in enumerate(roles):
             name = display.split()[0]
             grown = resident(pids[name], "VmHWM") - before[name]
-            estimate = model.need(role, tokens, new).total
+            estimate = model.need(role, Sizes.of([tokens], new)).total
             print(f"{tokens} + {new} tokens as role {role}: grew {size(grown)}, estimate {size(estimate)}")
             assert grown <= estimate
 

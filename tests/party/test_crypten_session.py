@@ -21,12 +21,13 @@ from tacit.protocols.base import Spec
 from tacit.protocols.crypten import library
 from tacit.protocols.crypten.plans import Activation, Attention, Norm, Plan
 from tacit.protocols.crypten.shapes import Shapes
+from tacit.sizes import Sizes
 from test_engine import PROMPT, SPEC, Session, Toy, session
 from test_engine import toy as toy  # the fixture
 
 pytestmark = pytest.mark.skipif(not library.installed(), reason=f"CrypTen is not installed: {library.HOW}")
 NEW = 3
-LIMITS = SessionLimits(len(PROMPT), NEW, protocol="crypten")
+LIMITS = SessionLimits(Sizes.of([len(PROMPT)], NEW), protocol="crypten")
 
 
 def with_manifest(toy: Toy, **changes: Any) -> Toy:
@@ -94,11 +95,11 @@ def test_what_is_sent_fits_what_was_reserved(toy: Toy) -> None:
         s.end()
         s.finish()
     openings = [size for kind, _, size in s.heard["0->1"] if kind == "open"]
-    need = served.need(1, len(PROMPT), NEW, "crypten")
+    need = served.need(1, LIMITS.sizes, "crypten")
     assert max(openings) <= need.frames[0] < 10 * max(openings)
     assert need.unread[0] >= 2 * max(openings)
     assert need.frames[2] == 0  # peer 1 draws all its tuples
-    assert served.need(0, len(PROMPT), NEW, "pair").total != need.total
+    assert served.need(0, LIMITS.sizes, "pair").total != need.total
 
 
 @pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "relu"])
@@ -115,10 +116,10 @@ def test_bounds_hold_for_what_gates_send(kind: str, tokens: int, start: int) -> 
     shapes = Shapes(spec, plans)
     with shapes.running():
         forward(shapes, spec, tokens, shapes.filled(start), Batch.one(tokens, start))
-    largest = elements(spec, tokens, start)
+    largest = elements(spec, tokens, start + tokens, tokens * (start + tokens))
     assert shapes.largest_opening <= OPENED * largest
     assert shapes.largest_answer <= ANSWER * largest
-    assert shapes.total.offline0 <= dealt_bytes(spec, tokens, start)
+    assert shapes.total.offline0 <= dealt_bytes(spec, tokens, tokens * (start + tokens))
     assert shapes.answers <= TUPLES * spec.layers
 
 
@@ -126,19 +127,19 @@ def test_ranges_that_crypten_cannot_take_end_the_offer(toy: Toy) -> None:
     ranges = plan(SPEC, toy.folded, None, "toy").ranges
     served = with_manifest(toy, **{"layers.0.act": {**ranges["layers.0.act"], "gate": 600.0}}).served
     with pytest.raises(ModelError, match=r"layers\.0\.act"):
-        served.need(0, 5, 3, "crypten")
-    assert served.need(0, 5, 3).total > 0
+        served.need(0, Sizes.of([5], 3), "crypten")
+    assert served.need(0, Sizes.of([5], 3)).total > 0
 
 
 def test_without_crypten_a_seat_is_refused_with_what_to_install(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install"):
-        with_manifest(toy).served.need(0, 5, 3, "crypten")
+        with_manifest(toy).served.need(0, Sizes.of([5], 3), "crypten")
 
 
 def test_a_prompt_of_another_size_ends_the_session(toy: Toy) -> None:
     with running(toy) as s:
-        s.client[0].send("prompt", b"", step=0, tokens=len(PROMPT), ahead=0)
+        s.client[0].send("tokens", b"", step=0, batch=Batch.one(len(PROMPT)).to_bytes(), ahead=0)
         with pytest.raises(PeerError, match="token keys"):
             s.client[0].receive("logits", timeout=10)
         s.finish()

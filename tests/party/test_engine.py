@@ -10,20 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tacit.batch import Batch
+from tacit.batch import Batch, Part
 from tacit.errors import PeerError, TacitError
 from tacit.kernels.dpf.hashing import tree_keys
 from tacit.kernels.dpf.keygen import one_hot_key_bytes, one_hot_keys
 from tacit.kernels.dpf.trees import make_trees
 from tacit.models.decoder import forward
 from tacit.models.scales import plan
-from tacit.party.engine import AHEAD_STEPS, expand_keys, serve_compute, serve_dealer, window
-from tacit.party.links import ComputeLinks, DealerLinks, SessionLimits
+from tacit.party.engine import AHEAD_BYTES, expand_keys, fitting, serve_compute, serve_dealer
+from tacit.party.links import AHEAD_STEPS, ComputeLinks, DealerLinks, SessionLimits
 from tacit.party.served import ServedModel
 from tacit.protocols.base import Spec
 from tacit.protocols.pair.weights import prepare
 from tacit.protocols.plain.plain import Plain
 from tacit.protocols.trace.trace import Trace
+from tacit.sizes import Sizes
 from tacit.tracing.recorder import DONE, Recorder, Traces
 from tacit.transport import Circle, Ends, Link, LinkSettings, memory_pair
 
@@ -46,6 +47,11 @@ class Toy:
             new = [int(logits[-1].argmax())]
             ids = ids + new
         return ids[len(prompt) :], logits
+
+
+def limits(prompt: int, new: int) -> SessionLimits:
+    """Of a session with one prompt."""
+    return SessionLimits(Sizes.of([prompt], new))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +83,7 @@ class Session:
     tallies: dict[int, Any] = field(default_factory=dict)
     heard: dict[str, list[tuple[str, dict[str, Any], int]]] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
+    length: int = 0  # of the one sequence
     ends: list[Link] = field(default_factory=list)  # all ten, where the session is traced
 
     def finish(self) -> None:
@@ -85,11 +92,15 @@ class Session:
             t.join(20)
         assert not any(t.is_alive() for t in self.threads)
 
-    def ask(self, step: int, ids: list[int], ahead: int = 0) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
-        """One step: logits, and what both peers say about it."""
+    def ask(
+        self, step: int, ids: list[int], ahead: int = 0, batch: Batch | None = None
+    ) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
+        """One step: logits, and what both peers say about it. `batch`: by default the one sequence goes on."""
+        batch = batch or Batch.one(len(ids), self.length)
+        self.length = batch.parts[0].total
         keys = [one_hot_keys(i, SPEC.vocab, tree_keys(self.id)) for i in ids]
         for role, link in enumerate(self.client):
-            link.send("prompt", b"".join(k[role] for k in keys), step=step, tokens=len(ids), ahead=ahead)
+            link.send("tokens", b"".join(k[role] for k in keys), step=step, batch=batch.to_bytes(), ahead=ahead)
         answers = [link.receive("logits") for link in self.client]
         total = sum(np.frombuffer(a.body, "<u4").astype(np.uint32) for a in answers)
         scale = answers[0].fields["scale"]
@@ -116,7 +127,7 @@ def spied(link: Link, log: list[tuple[str, dict[str, Any], int]]) -> Link:
 
 @contextmanager
 def session(
-    toy: Toy, limits: SessionLimits, dealer_limits: SessionLimits | None = None, traces: Traces | None = None
+    toy: Toy, agreed: SessionLimits, dealer_limits: SessionLimits | None = None, traces: Traces | None = None
 ) -> Iterator[Session]:
     """Engines running; errors are kept, and end the session as the peer's own session code would."""
     identity = os.urandom(16)
@@ -164,9 +175,9 @@ def session(
     ]
     dealer = DealerLinks(identity, 2, l02[1], l12[1], circles[2], recorders[2])
     jobs: list[Callable[[], Any]] = [
-        lambda: serve_compute(0, toy.served, sets[0], limits),
-        lambda: serve_compute(1, toy.served, sets[1], limits),
-        lambda: serve_dealer(toy.served, dealer, dealer_limits or limits),
+        lambda: serve_compute(0, toy.served, sets[0], agreed),
+        lambda: serve_compute(1, toy.served, sets[1], agreed),
+        lambda: serve_dealer(toy.served, dealer, dealer_limits or agreed),
     ]
 
     def act(i: int) -> None:
@@ -198,7 +209,7 @@ def test_tokens_equal_plaintext(toy: Toy) -> None:
     count = 8
     want, logits = toy.greedy(PROMPT, count)
     got, step_ids = [], PROMPT
-    with session(toy, SessionLimits(len(PROMPT), count)) as s:
+    with session(toy, limits(len(PROMPT), count)) as s:
         fields = []
         for step in range(count):
             y, said = s.ask(step, step_ids, count - 1 - step)
@@ -238,7 +249,7 @@ def test_the_dealer_is_told_step_numbers_and_nothing_else(toy: Toy) -> None:
     """From both peers the same, for two prompts the same; and all traffic between the peers has the same shape."""
     traffic = []
     for prompt in ([0, 0, 0], [39, 7, 21]):
-        with session(toy, SessionLimits(3, 2)) as s:
+        with session(toy, limits(3, 2)) as s:
             s.ask(0, prompt, 1)
             s.ask(1, [prompt[0]])
             s.end()
@@ -247,7 +258,8 @@ def test_the_dealer_is_told_step_numbers_and_nothing_else(toy: Toy) -> None:
             traffic.append(s.heard)
     assert traffic[0] == traffic[1]
     digest = toy.served.weights.digest
-    plans = [("plan", {"step": step, "tokens": tokens, "digest": digest}, 0) for step, tokens in ((0, 3), (1, 1))]
+    batches = (Batch.one(3), Batch.one(1, 3))
+    plans = [("plan", {"deal": k, "batch": one.to_bytes(), "digest": digest}, 0) for k, one in enumerate(batches)]
     plans.append(("end", {}, 0))
     assert traffic[0]["0->2"] == traffic[0]["1->2"] == plans
 
@@ -256,7 +268,7 @@ def test_no_two_transcripts_are_the_same(toy: Toy) -> None:
     """Openings are masked afresh: the same question leaves another transcript each time, the same at both peers."""
     found = []
     for _ in range(3):
-        with session(toy, SessionLimits(2, 1)) as s:
+        with session(toy, limits(2, 1)) as s:
             s.ask(0, [1, 2])
             s.end()
             s.finish()
@@ -267,7 +279,7 @@ def test_no_two_transcripts_are_the_same(toy: Toy) -> None:
 
 def test_the_client_may_stop_early_and_before_anything(toy: Toy) -> None:
     for steps in (0, 1, 3):
-        with session(toy, SessionLimits(2, 20)) as s:
+        with session(toy, limits(2, 20)) as s:
             for step in range(steps):
                 s.ask(step, [1, 2] if step == 0 else [3])
             assert [a["steps"] for a in s.end()] == [steps, steps]
@@ -276,20 +288,21 @@ def test_the_client_may_stop_early_and_before_anything(toy: Toy) -> None:
 
 
 def test_no_more_than_a_window_is_dealt_ahead(toy: Toy) -> None:
-    with session(toy, SessionLimits(2, 20)) as s:
+    with session(toy, limits(2, 20)) as s:
         s.ask(0, [1, 2], 19)
-        ahead = max(f["step"] for kind, f, _ in s.heard["0->2"] if kind == "plan")
-        assert 1 <= ahead <= 1 + AHEAD_STEPS
+        ahead = max(f["deal"] for kind, f, _ in s.heard["0->2"] if kind == "plan")
+        assert ahead == AHEAD_STEPS
         s.end()
         s.finish()
         assert not s.errors
-    assert 1 <= window(toy.served, 5) <= AHEAD_STEPS
+    assert fitting(AHEAD_BYTES // 3) == 3
+    assert (fitting(1), fitting(AHEAD_BYTES + 1)) == (AHEAD_STEPS, 0)
 
 
 def test_the_context_can_be_filled(toy: Toy) -> None:
     prompt = [int(i) % SPEC.vocab for i in range(SPEC.context - 1)]
     want, _ = toy.greedy(prompt, 2)
-    with session(toy, SessionLimits(len(prompt), 2)) as s:
+    with session(toy, limits(len(prompt), 2)) as s:
         first, _ = s.ask(0, prompt, 1)
         second, _ = s.ask(1, want[:1])
         assert [int(first.argmax()), int(second.argmax())] == want
@@ -302,24 +315,37 @@ def keys_of(s: Session, ids: list[int], role: int) -> bytes:
     return b"".join(one_hot_keys(i, SPEC.vocab, tree_keys(s.id))[role] for i in ids)
 
 
+def asked(said: Batch, **changed: Any) -> dict[str, Any]:
+    """The fields of a first step."""
+    return {"step": 0, "batch": said.to_bytes(), "ahead": 0, **changed}
+
+
 @pytest.mark.parametrize(
     ("fields", "keys", "reason"),
     [
-        ({"step": 0, "tokens": 4}, 4, "another step than 0 of 3 tokens"),
-        ({"step": 0, "tokens": 2}, 2, "another step than 0 of 3 tokens"),
-        ({"step": 1, "tokens": 3}, 3, "another step than 0 of 3 tokens"),
-        ({"step": 0}, 3, "another step than 0 of 3 tokens"),
-        ({"step": 0, "tokens": "3"}, 3, "another step than 0 of 3 tokens"),
-        ({"step": 0, "tokens": 3}, 2, "bytes of token keys"),
-        ({"step": 0, "tokens": 3}, 4, "bytes of token keys"),
-        ({"step": 0, "tokens": 3}, 0, "bytes of token keys"),
+        (asked(Batch.one(4)), 4, "4 new tokens, announced were at most 3"),
+        (asked(Batch.one(1, 2)), 1, "tokens that are not there"),
+        (asked(Batch((Part(1, 1, 0, 1),))), 1, "other than 1 to 1 different sequences"),
+        (asked(Batch((Part(0, 0, 0, 1), Part(0, 0, 0, 1)))), 2, "other than 1 to 1 different sequences"),
+        (asked(Batch((Part(0, 5, 0, 1),))), 1, "tokens that are not there"),
+        (asked(Batch((Part(0, 0, 0, 0),))), 0, "no new token"),
+        (asked(Batch(())), 0, "other than 1 to 1 different sequences"),
+        (asked(Batch.one(3), step=1), 3, "no step 0"),
+        (asked(Batch.one(3), ahead="3"), 3, "no step 0"),
+        (asked(Batch.one(3), batch="3"), 3, "no step 0"),
+        (asked(Batch.one(3), batch=b""), 3, "no description of a step"),
+        (asked(Batch.one(3), batch=Batch.one(3).to_bytes() + b"0"), 3, "no description of a step"),
+        ({"step": 0}, 3, "no step 0"),
+        (asked(Batch.one(3)), 2, "bytes of token keys"),
+        (asked(Batch.one(3)), 4, "bytes of token keys"),
+        (asked(Batch.one(3)), 0, "bytes of token keys"),
     ],
 )
 def test_another_prompt_than_announced_is_refused(toy: Toy, fields: dict[str, Any], keys: int, reason: str) -> None:
     """The peer that notices names the client, and everybody's thread ends."""
-    with session(toy, SessionLimits(3, 4)) as s:
+    with session(toy, limits(3, 4)) as s:
         for role, link in enumerate(s.client):
-            link.send("prompt", keys_of(s, [1] * keys, role), ahead=0, **fields)
+            link.send("tokens", keys_of(s, [1] * keys, role), **fields)
         with pytest.raises(TacitError):
             s.client[0].receive("logits")
         s.finish()
@@ -332,9 +358,9 @@ def test_another_prompt_than_announced_is_refused(toy: Toy, fields: dict[str, An
 
 
 def test_the_other_peers_key_is_refused(toy: Toy) -> None:
-    with session(toy, SessionLimits(2, 4)) as s:
+    with session(toy, limits(2, 4)) as s:
         for link in s.client:
-            link.send("prompt", keys_of(s, [1, 2], 1), step=0, tokens=2, ahead=0)
+            link.send("tokens", keys_of(s, [1, 2], 1), **asked(Batch.one(2)))
         with pytest.raises(PeerError, match="other peer"):
             s.client[0].receive("logits")
         s.finish()
@@ -343,24 +369,24 @@ def test_the_other_peers_key_is_refused(toy: Toy) -> None:
 
 
 def test_more_tokens_than_announced_are_refused(toy: Toy) -> None:
-    with session(toy, SessionLimits(2, 2)) as s:
+    with session(toy, limits(2, 2)) as s:
         s.ask(0, [1, 2], 1)
         s.ask(1, [3])
         for role, link in enumerate(s.client):
-            link.send("prompt", keys_of(s, [4], role), step=2, tokens=1, ahead=0)
-        with pytest.raises(PeerError, match="more than the 2 tokens"):
+            link.send("tokens", keys_of(s, [4], role), **asked(Batch.one(1, 3), step=2))
+        with pytest.raises(PeerError, match="4 pairs of tokens, announced were at most 3"):
             s.client[0].receive("logits")
         s.finish()
     assert isinstance(s.errors[0], PeerError)
 
 
 def test_a_dealer_that_was_told_another_length_refuses(toy: Toy) -> None:
-    with session(toy, SessionLimits(3, 2), dealer_limits=SessionLimits(4, 2)) as s:
+    with session(toy, limits(3, 2), dealer_limits=limits(2, 2)) as s:
         with pytest.raises(TacitError):
             s.ask(0, [1, 2, 3], 1)
         s.finish()
     assert isinstance(s.errors[2], PeerError)
-    assert "another step than 0 of 4 tokens" in str(s.errors[2])
+    assert "3 new tokens, announced were at most 2" in str(s.errors[2])
 
 
 @pytest.mark.parametrize(
@@ -382,11 +408,79 @@ def test_peers_that_ask_for_different_things_are_refused(toy: Toy, tokens: int, 
     for t in opening:
         t.join()
     own = toy.served.weights.digest
-    links[0][0].send("plan", step=0, tokens=3, digest=own)
-    links[1][0].send("plan", step=0, tokens=tokens, digest=digest or own)
+    links[0][0].send("plan", deal=0, batch=Batch.one(3).to_bytes(), digest=own)
+    links[1][0].send("plan", deal=0, batch=Batch.one(tokens).to_bytes(), digest=digest or own)
     dealer = DealerLinks(bytes(16), 2, links[0][1], links[1][1], circles[2])
     with pytest.raises(PeerError, match=said):
-        serve_dealer(toy.served, dealer, SessionLimits(3, 2))
+        serve_dealer(toy.served, dealer, limits(3, 2))
+
+
+# Several sequences ----------------------------------------------------------------------------------------------------
+
+MANY = Sizes(sequences=3, step_tokens=8, step_pairs=60, kept_tokens=40)
+TAKEN = [  # batch, tokens of its rows, how many steps of a token each the client expects
+    (Batch((Part(0, 0, 0, 3), Part(1, 1, 0, 2))), [3, 1, 4, 1, 5], 3),
+    (Batch((Part(0, 0, 3, 1), Part(1, 1, 2, 1))), [9, 2], 2),  # as expected
+    (Batch((Part(0, 0, 4, 1), Part(2, 0, 3, 1))), [6, 5], 5),  # 1 stops, 2 branches off where 0 was
+    (Batch((Part(1, 1, 1, 4),), forget=(0,)), [3, 5, 8, 9], 0),  # 1 goes back and takes another way, 0 is given up
+    (Batch((Part(0, 2, 4, 2), Part(2, 2, 4, 1))), [7, 9, 3], 9),
+    (Batch((Part(2, 2, 5, 1),)), [2], 1),
+]
+
+
+def replayed(toy: Toy) -> list[NDArray[np.float64]]:
+    """Logits of the steps in the clear: each sequence run anew from its tokens."""
+    held: dict[int, list[int]] = {}
+    out = []
+    for batch, tokens, _ in TAKEN:
+        before = {slot: list(ids) for slot, ids in held.items() if slot not in batch.forget}
+        held, rows = dict(before), []
+        for part, span in zip(batch.parts, batch.spans, strict=True):
+            held[part.slot] = before.get(part.source, [])[: part.start] + tokens[span]
+            oracle = Plain(SPEC, toy.folded)
+            rows.append(forward(oracle, SPEC, held[part.slot], oracle.new_cache(), Batch.one(part.total))[0])
+        out.append(np.stack(rows))
+    return out
+
+
+def test_sequences_of_one_session_are_each_as_if_alone(toy: Toy) -> None:
+    """Several at once, forked, cut back, forgotten, and otherwise than was expected when the dealer worked ahead."""
+    rounds = set()
+    with session(toy, SessionLimits(MANY)) as s:
+        for step, ((batch, tokens, ahead), want) in enumerate(zip(TAKEN, replayed(toy), strict=True)):
+            y, said = s.ask(step, tokens, ahead, batch)
+            assert np.abs(y.reshape(want.shape) - want).max() < 0.02
+            trace = Trace(SPEC, toy.served.scales)
+            forward(trace, SPEC, batch.rows, trace.new_cache(), batch)
+            for role, fields in enumerate(said):
+                assert fields["rows"] == len(batch.parts)
+                assert (fields["rounds"], fields["online_bytes"]) == (trace.total.rounds, trace.total.online)
+                assert fields["offline_bytes"] == (trace.total.offline0, trace.total.offline1)[role]
+                rounds.add(fields["rounds"])
+        assert [account["steps"] for account in s.end()] == [len(TAKEN)] * 2
+        s.finish()
+        assert not s.errors
+    assert len(rounds) == 1  # whatever the batch
+    assert s.tallies[0].tokens == s.tallies[1].tokens == sum(batch.rows for batch, _, _ in TAKEN)
+    plans = [fields for kind, fields, _ in s.heard["0->2"] if kind == "plan"]
+    assert plans == [fields for kind, fields, _ in s.heard["1->2"] if kind == "plan"]
+    assert [fields["deal"] for fields in plans] == list(range(len(plans)))
+    assert len(plans) > len(TAKEN)  # some were dealt and thrown away
+
+
+def test_what_was_dealt_for_nothing_is_used_for_nothing(toy: Toy) -> None:
+    """A rewind over steps that were dealt ahead: no stream's name occurs twice in what is opened afterwards."""
+    with session(toy, limits(4, 12)) as s:
+        s.ask(0, [1, 2, 3, 4], 6)
+        s.ask(1, [5], 6)
+        s.ask(2, [6, 7, 8], 6, Batch.one(3, 2))  # from the second token on anew
+        s.ask(3, [5], 0, Batch.one(1, 2))
+        s.end()
+        s.finish()
+        assert not s.errors
+    opened = [fields["step"] for kind, fields, _ in s.heard["0->1"] if kind == "open" and fields["round"] == 0]
+    assert opened == sorted(set(opened))
+    assert len(opened) == 4
 
 
 # The client's keys ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from tacit.errors import PeerLost
 from tacit.models.decoder import forward
 from tacit.party.links import SessionLimits
 from tacit.protocols.trace.trace import Trace
+from tacit.sizes import Sizes
 from tacit.tracing.files import PartyTrace, Span, read_session
 from tacit.tracing.recorder import Traces
 from test_engine import PROMPT, SPEC, Toy, session, toy  # noqa: F401  a fixture
@@ -44,7 +45,7 @@ def traced(toy: Toy, tmp_path_factory):  # noqa: F811
     """A session of COUNT steps, what both peers said of each, and the ends of its links."""
     folder = tmp_path_factory.mktemp("traces")
     said, ids = [], PROMPT
-    with session(toy, SessionLimits(len(PROMPT), COUNT), traces=Traces(folder)) as s:
+    with session(toy, SessionLimits(Sizes.of([len(PROMPT)], COUNT)), traces=Traces(folder)) as s:
         for step in range(COUNT):
             logits, fields = s.ask(step, ids)
             said.append(fields)
@@ -178,7 +179,7 @@ def test_transfers_are_the_messages_of_steps(traced):
 
 
 def test_a_session_that_breaks_leaves_what_there_was(toy: Toy, tmp_path):  # noqa: F811
-    with session(toy, SessionLimits(len(PROMPT), COUNT), traces=Traces(tmp_path)) as s:
+    with session(toy, SessionLimits(Sizes.of([len(PROMPT)], COUNT)), traces=Traces(tmp_path)) as s:
         s.ask(0, PROMPT)
         time.sleep(0.2)
         s.client[0].abort(PeerLost("client", "had enough"))

@@ -19,7 +19,7 @@ def steps_until_failure(session: EchoSession) -> TacitError:
     try:
         while True:
             for link in (session.links.peer0, session.links.peer1):
-                link.send("prompt", WORDS)
+                link.send("tokens", WORDS)
             for link in (session.links.peer0, session.links.peer1):
                 link.receive("logits")
     except TacitError as error:
@@ -28,7 +28,7 @@ def steps_until_failure(session: EchoSession) -> TacitError:
 
 def one_step(session: EchoSession) -> None:
     for link in (session.links.peer0, session.links.peer1):
-        link.send("prompt", WORDS)
+        link.send("tokens", WORDS)
     for link in (session.links.peer0, session.links.peer1):
         assert np.array_equal(np.frombuffer(link.receive("logits").body, np.uint64), 2 * WORDS)
 
@@ -61,7 +61,7 @@ def test_a_dead_or_frozen_peer_is_noticed_and_named(victims: EchoCluster, role: 
 def test_a_frozen_peer_is_noticed_by_one_who_only_waits(victims: EchoCluster) -> None:
     session = victims.session(prompt_tokens=STALL)
     for link in (session.links.peer0, session.links.peer1):
-        link.send("prompt", WORDS)
+        link.send("tokens", WORDS)
     culprit = victims.name_in_role(session, 1)
     time.sleep(0.2)
     started = time.monotonic()

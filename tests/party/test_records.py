@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from tacit.errors import ConfigError, IdentityError, PeerError, PeerLost, RefusedError, TacitError, UsageError
 from tacit.members import Roster
 from tacit.records import MAX_RECORD_BYTES, error_from_json, error_to_json, parse_json
+from tacit.sizes import Sizes
 from tacit.wire import SessionRequest
 
-REQUEST = SessionRequest("ab" * 16, "k" * 40, "stories", "pair", 5, 20)
+REQUEST = SessionRequest("ab" * 16, "k" * 40, "stories", "pair", Sizes(1, 5, 15, 24))
 GOOD = REQUEST.to_json()
+SIZES = GOOD["sizes"]
 
 
 def test_bytes_and_back() -> None:
@@ -38,13 +40,18 @@ def test_bytes_and_back() -> None:
         ("model", "a" * 129),
         ("model", "a\x1b[2J"),
         ("protocol", "plain"),
-        ("prompt_tokens", 0),
-        ("prompt_tokens", -1),
-        ("prompt_tokens", 1.0),
-        ("prompt_tokens", True),
-        ("prompt_tokens", "5"),
-        ("prompt_tokens", 1 << 21),
-        ("max_new_tokens", -1),
+        ("sizes", None),
+        ("sizes", [1, 5, 15, 24]),
+        ("sizes", {**SIZES, "more": 1}),
+        ("sizes", {**SIZES, "sequences": 0}),
+        ("sizes", {**SIZES, "sequences": 65}),
+        ("sizes", {**SIZES, "step_tokens": 0}),
+        ("sizes", {**SIZES, "step_tokens": -1}),
+        ("sizes", {**SIZES, "step_tokens": 1.0}),
+        ("sizes", {**SIZES, "step_tokens": True}),
+        ("sizes", {**SIZES, "step_tokens": "5"}),
+        ("sizes", {**SIZES, "step_pairs": 1 << 41}),
+        ("sizes", {**SIZES, "kept_tokens": 1 << 21}),
         ("operators", "A"),
         ("operators", ["A", "A"]),
         ("operators", ["a/b"]),

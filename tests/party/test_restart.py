@@ -17,7 +17,7 @@ WORDS = np.arange(16, dtype=np.uint64)
 
 def step(session: EchoSession, number: int) -> None:
     for link in (session.links.peer0, session.links.peer1):
-        link.send("prompt", WORDS)
+        link.send("tokens", WORDS)
     for link in (session.links.peer0, session.links.peer1):
         assert np.array_equal(np.frombuffer(link.receive("logits").body, np.uint64), 2 * WORDS + np.uint64(number))
 

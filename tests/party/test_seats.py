@@ -93,7 +93,7 @@ def test_a_client_that_floods_is_cut_off_and_costs_little(weighed: EchoCluster) 
     started, sent = time.monotonic(), 0
     try:
         while sent < 1 << 31:
-            link.send("prompt", body)
+            link.send("tokens", body)
             sent += len(body)
     except (PeerError, NetworkError):
         pass

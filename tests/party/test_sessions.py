@@ -21,6 +21,7 @@ from tacit.party.roster import RosterMesh
 from tacit.quotes import quote_hash
 from tacit.records import error_from_json
 from tacit.signed import Signed
+from tacit.sizes import Sizes
 from tacit.transport import CurveKeys, LinkSettings, ZmqLink, dial_peers, new_context
 from tacit.wire import Introduction, Offer, PeerStatus, SessionRequest
 
@@ -30,7 +31,7 @@ def run(session: EchoSession, steps: int) -> None:
     for step in range(steps):
         words = np.random.default_rng(step).integers(0, 1 << 63, WIDTH, np.uint64)
         for link in links:
-            link.send("prompt", words)
+            link.send("tokens", words)
         for link in links:
             answer = np.frombuffer(link.receive("logits", size=8 * WIDTH).body, np.uint64)
             assert np.array_equal(answer, 2 * words + np.uint64(step))
@@ -88,11 +89,14 @@ def test_more_sessions_than_a_peer_takes_are_refused(cluster: EchoCluster) -> No
     ("change", "message"),
     [
         ({"model": "other"}, "unknown model 'other'; served here: echo"),
-        ({"prompt_tokens": 500, "max_new_tokens": 14}, "context of echo, which is 512"),
+        ({"sizes": Sizes.of([500], 14).to_json()}, "context of echo, which is 512"),
     ],
 )
 def test_what_cannot_be_served_is_refused(cluster: EchoCluster, change: dict[str, object], message: str) -> None:
-    fields = SessionRequest(secrets.token_hex(16), CurveKeys.fresh().public, "echo", "pair", 4, 8).to_json() | change
+    fields = (
+        SessionRequest(secrets.token_hex(16), CurveKeys.fresh().public, "echo", "pair", Sizes.of([4], 8)).to_json()
+        | change
+    )
     response = cluster.http.post("/v1/sessions", json=fields)
     error = error_from_json(response.json()["error"], "coordinator")
     assert isinstance(error, UsageError)
@@ -101,7 +105,7 @@ def test_what_cannot_be_served_is_refused(cluster: EchoCluster, change: dict[str
 
 def test_a_session_id_is_taken_once(cluster: EchoCluster) -> None:
     session = cluster.session()
-    again = SessionRequest(session.request.session, CurveKeys.fresh().public, "echo", "pair", 4, 8)
+    again = SessionRequest(session.request.session, CurveKeys.fresh().public, "echo", "pair", Sizes.of([4], 8))
     response = cluster.http.post("/v1/sessions", content=again.to_bytes())
     assert response.status_code == 503
     assert "there already" in response.json()["error"]["message"]
@@ -126,7 +130,7 @@ def test_only_the_clients_own_key_opens_its_links(cluster: EchoCluster) -> None:
 
 
 def test_a_session_that_nobody_opened_is_withdrawn(cluster: EchoCluster) -> None:
-    request = SessionRequest(secrets.token_hex(16), CurveKeys.fresh().public, "echo", "pair", 4, 8)
+    request = SessionRequest(secrets.token_hex(16), CurveKeys.fresh().public, "echo", "pair", Sizes.of([4], 8))
     assert cluster.http.post("/v1/sessions", content=request.to_bytes()).status_code == 200
     mesh = _mesh(cluster, "coordinator")
     for member in cluster.roster.members:
@@ -204,7 +208,7 @@ def test_offers_that_make_no_sense_are_refused(cluster: EchoCluster) -> None:
         _offer(cluster, role=1).to_bytes(): "another peer",
         _changed(offer, peers=(first, offer.peers[1], stranger)): "three members",
         _changed(offer, model="other"): "does not serve 'other'",
-        _changed(offer, prompt_tokens=600): "do not fit",
+        _changed(offer, sizes=Sizes.of([600], 1)): "do not fit",
         _changed(offer, quotes=(offer.quotes[1], offer.quotes[1], offer.quotes[2])): "a quote that is not this peer's",
     }
     for question, complaint in cases.items():

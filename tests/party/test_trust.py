@@ -14,6 +14,7 @@ from tacit.party.session import check_binding, check_introduction
 from tacit.quotes import Quotes
 from tacit.records import Record
 from tacit.signed import Signed
+from tacit.sizes import Sizes
 from tacit.transport import CurveKeys
 from tacit.wire import Binding, Introduction, Offer, SessionReply, SessionRequest, Statement, check_statements
 
@@ -22,7 +23,7 @@ IDENTITIES = {name: Identity.create() for name in (*NAMES, "coordinator")}
 ROSTER = make_roster(IDENTITIES, free_ports(5))
 IDS = tuple(IDENTITIES[name].peer_id for name in NAMES)
 PEERS = (IDS[0], IDS[1], IDS[2])
-REQUEST = SessionRequest("ab" * 16, CurveKeys.fresh().public, "stories", "pair", 5, 20)
+REQUEST = SessionRequest("ab" * 16, CurveKeys.fresh().public, "stories", "pair", Sizes.of([5], 20))
 KEYS = [CurveKeys.fresh().public for _ in range(4)]
 REQUEST_ONLY = ("operators", "without", "max_price", "currency")
 SEAT = {"quotes": ("1" * 64, "2" * 64, "3" * 64)} | {
@@ -76,8 +77,7 @@ CHANGES: dict[str, object] = {
     "endpoint": "",
     "curve_key": "",
     "client_key": KEYS[3],
-    "prompt_tokens": 6,
-    "max_new_tokens": 21,
+    "sizes": Sizes.of([6], 20),
 }
 
 

@@ -11,6 +11,7 @@ from tacit.errors import TacitError
 from tacit.party.mesh import OFFER, STATUS
 from tacit.party.roster import RosterMesh
 from tacit.quotes import quote_hash
+from tacit.sizes import Sizes
 from tacit.transport import CurveKeys, new_context
 from tacit.wire import Offer, PeerStatus
 
@@ -33,8 +34,7 @@ def test_peers_that_were_told_of_different_clients_do_not_meet(cluster: EchoClus
                 model="echo",
                 protocol="pair",
                 client_key=clients[role == liar],
-                prompt_tokens=4,
-                max_new_tokens=8,
+                sizes=Sizes.of([4], 8),
                 quotes=(hashes[0], hashes[1], hashes[2]),
             )
             mesh.request(member.peer_id, OFFER, offer.to_bytes())
