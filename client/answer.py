@@ -26,6 +26,12 @@ class ModelFacts:
     layers: int
     bos: int | None
     eos: tuple[int, ...]
+    embedding: int | None = None  # entries of a text's vector, for an encoder; None: the model continues texts
+
+    @property
+    def revealed(self) -> int:
+        """Columns of what the peers give: logits, or a vector."""
+        return self.vocab if self.embedding is None else self.embedding
 
 
 class Answer:
@@ -44,6 +50,8 @@ class Answer:
         number: int = 0,
     ) -> None:
         """`number`: of several answers to one prompt, which draw differently. Raises UsageError for what cannot be done."""
+        if model.embedding is not None:
+            raise UsageError(f"{model.name} embeds texts and continues none: choose another model, or use embed")
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.prompt = prompt_ids(tokenizer, prompt, model.context)

@@ -20,6 +20,7 @@ from .batcher import IDLE, SEQUENCES, Batcher
 from .catalogue import PROTOCOL, Catalogue
 from .connect import Opener
 from .directory import Directory
+from .embedding import Embeddings, Text, embed
 from .generation import Generation, Runner
 from .many import complete_all
 from .policy import Policy, configured_policy
@@ -140,6 +141,27 @@ class Client:
             stop=(stop,) if isinstance(stop, str) else stop,
             ignore_eos=ignore_eos,
         )
+
+    def embed(
+        self,
+        texts: Text | Sequence[Text],
+        *,
+        model: str | None = None,
+        truncate: bool = False,
+        normalise: bool = True,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        on_resume: Callable[[Resume], None] = lambda resume: None,
+    ) -> Embeddings:
+        """A vector for each text, of which the peers see neither: (B, C) float32, each of length 1.
+
+        `texts` is a text or several (or token ids, taken as they are). All go through in one session, many to a step. Longer
+        texts than the model takes are refused, or cut with `truncate`. Without `normalise` vectors are means over tokens,
+        of any length. `progress` is told of texts done and of all. Peers see how many texts there are and how long each is.
+        Raises UsageError before anything is sent, and then as `generate` does; a lost peer is mended as there.
+        """
+        facts, tokenizer = self._model_of(model, PROTOCOL)
+        start = self._starter(facts, on_resume)
+        return embed(facts, tokenizer, texts, start, truncate=truncate, normalise=normalise, progress=progress)
 
     def complete_all(
         self,

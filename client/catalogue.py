@@ -67,6 +67,7 @@ class Catalogue:
             layers=manifest.layers,
             bos=manifest.bos,
             eos=manifest.eos,
+            embedding=manifest.embedding,
         )
         return Model(facts, tokens.load(definition, facts.vocab, facts.bos))
 

@@ -10,6 +10,7 @@ from ..quotes import Charge
 from ..receipts import Receipt
 from . import tokens
 from .answer import ModelFacts
+from .embedding import Embeddings, Text, embed
 from .extras import need_peer_extra
 from .feeds import Feed, batch_of
 from .generation import Generation, Step, StepCost
@@ -70,6 +71,7 @@ class PlainModel:
             layers=self._spec.layers,
             bos=checkpoint.bos,
             eos=checkpoint.eos,
+            embedding=self._spec.width if self._spec.encoder else None,
         )
         self.tokenizer = tokens.load(checkpoint.tokenizer, self._spec.vocab, checkpoint.bos)
 
@@ -92,6 +94,12 @@ class PlainModel:
             sampling=Sampling(**sampling),
             stop=stop,
             ignore_eos=ignore_eos,
+        )
+
+    def embed(self, texts: Text | Sequence[Text], **settings: Any) -> Embeddings:
+        """Vectors, as `Client.embed` gives them. Raises UsageError for what cannot be done."""
+        return embed(
+            self.facts, self.tokenizer, texts, lambda sizes: PlainRunner(self._spec, self._weights), **settings
         )
 
 

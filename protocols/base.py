@@ -17,6 +17,7 @@ from typing import Generic, Self, TypeVar
 from typing import Protocol as Structure
 
 from ..batch import Batch, Part
+from ..manifest import ENCODERS
 
 __all__ = ["Batch", "Cache", "Kept", "Part", "Protocol", "S", "Slots", "Spec", "Tokens"]
 
@@ -45,7 +46,7 @@ class Spec:
     @property
     def encoder(self) -> bool:
         """Whether the model gives each text one vector, instead of its next token."""
-        return self.architecture == "bert"
+        return self.architecture in ENCODERS
 
     @property
     def causal(self) -> bool:

@@ -181,37 +181,42 @@ def make_scales(spec: Spec, ranges: Ranges) -> Scales:
     sites: dict[str, Plan] = {}
     ring = residual + 2 + FRAC_X  # what the budgets leave of the residual's ring, at FRAC_X
     norms = [f"layers.{i}.norm{j}" for i in range(spec.layers) for j in (1, 2)] + ["norm"]
+    rows: dict[str, int] = {}  # fraction bits of normalised rows
     for site in norms:
         cap = 28 if site.endswith("norm1") and spec.rope_theta is None else 32
-        sites[site] = _norm(site, spec, ranges[site], cap, ring)
+        sites[site] = norm = _norm(site, spec, ranges[site], cap, ring)
+        rows[site] = norm.frac_out
     for i in range(spec.layers):
-        frac_in = sites[f"layers.{i}.norm1"].frac_out + weight
+        frac_in = rows[f"layers.{i}.norm1"] + weight
         site = f"layers.{i}.attention"
         sites[site] = _attention(site, spec, ranges[site], frac_in, frac_o, frac_g)
         site = f"layers.{i}.act"
-        frac_in = sites[f"layers.{i}.norm2"].frac_out + weight
+        frac_in = rows[f"layers.{i}.norm2"] + weight
         sites[site] = _activation(site, spec, ranges[site], frac_in, 62 - residual - weight)
     if spec.encoder:
-        return Scales(weight, FRAC_X, sites, _encoder(spec, ranges, sites, residual))
+        scaling, revealed = _encoder(spec, ranges, rows, residual)
+        return Scales(weight, FRAC_X, sites | scaling, revealed)
     logits = ranges["head"]["output"]
     _fits("head", "logits", logits, FRAC_LOGITS + magnitude(logits) + 1, BITS_LOGITS)
     return Scales(weight, FRAC_X, sites)
 
 
-def _encoder(spec: Spec, ranges: Ranges, sites: dict[str, Plan], residual: int) -> int:
-    """Plans of the places that only an encoder has, into `sites`; fraction bits of the sum that the client gets."""
+def _encoder(spec: Spec, ranges: Ranges, rows: Mapping[str, int], residual: int) -> tuple[dict[str, ScalePlan], int]:
+    """Plans of the places that only an encoder has; fraction bits of the sum that the client gets. `rows`: those of norms."""
 
     def plan(site: str, norm: str, frac: int) -> ScalePlan:
-        frac_in = _typed(sites[norm], NormPlan).frac_out
+        frac_in = rows[norm]
         if frac - frac_in < SCALE_LEAST:
             raise ModelError(
                 f"{site}: {frac - frac_in} fraction bits are left for the norm's weight, {SCALE_LEAST} are needed"
             )
         return ScalePlan(frac_in, min(frac - frac_in, SCALE_MOST))
 
-    for i in range(spec.layers):
-        for j in (1, 2):
-            sites[f"layers.{i}.skip{j}"] = plan(f"layers.{i}.skip{j}", f"layers.{i}.norm{j}", 62 - residual)
+    sites = {
+        f"layers.{i}.skip{j}": plan(f"layers.{i}.skip{j}", f"layers.{i}.norm{j}", 62 - residual)
+        for i in range(spec.layers)
+        for j in (1, 2)
+    }
     largest = magnitude(ranges["head"]["output"] * spec.context)  # of a sum over a sequence
     revealed = min(FRAC_LOGITS, BITS_LOGITS - 1 - largest)
     if revealed < REVEALED_LEAST:
@@ -220,7 +225,7 @@ def _encoder(spec: Spec, ranges: Ranges, sites: dict[str, Plan], residual: int) 
             f"{REVEALED_LEAST} are needed"
         )
     sites["head"] = plan("head", "norm", 64 - BITS_LOGITS + revealed)
-    return revealed
+    return sites, revealed
 
 
 def _fits(site: str, what: str, value: float, need: int, left: int) -> None:
