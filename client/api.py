@@ -159,7 +159,7 @@ class Client:
         of any length. `progress` is told of texts done and of all. Peers see how many texts there are and how long each is.
         Raises UsageError before anything is sent, and then as `generate` does; a lost peer is mended as there.
         """
-        facts, tokenizer = self._model_of(model, PROTOCOL)
+        facts, tokenizer = self._model_of(model, PROTOCOL, embeds=True)
         start = self._starter(facts, on_resume)
         return embed(facts, tokenizer, texts, start, truncate=truncate, normalise=normalise, progress=progress)
 
@@ -231,11 +231,11 @@ class Client:
         facts, _ = self._model_of(model, PROTOCOL)
         return Batcher(facts, self._starter(facts, on_resume), sequences=sequences, idle=idle)
 
-    def _model_of(self, model: str | None, protocol: str) -> tuple[ModelFacts, Tokenizer]:
+    def _model_of(self, model: str | None, protocol: str, embeds: bool = False) -> tuple[ModelFacts, Tokenizer]:
         self._check_open()
         if protocol not in PROTOCOLS:
             raise UsageError(f"{protocol!r} is not a protocol of sessions; choose one of {', '.join(PROTOCOLS)}")
-        found = self._catalogue.get(model or self._model)
+        found = self._catalogue.get(model or self._model, embeds)
         return replace(found.facts, protocol=protocol), found.tokenizer
 
     def _starter(self, facts: ModelFacts, on_resume: Callable[[Resume], None]) -> Callable[[Sizes], Runner]:

@@ -111,13 +111,13 @@ def run_ask(
     rules["policy"] = configured_policy(config, name, **policy)
     model = config.get("client.model", model, name)
     with (
-        traced(trace, meant.file if meant else None, _notice) as rules["trace"],
-        _client(cluster if meant else None, meant is not None, model, rules) as (client, served),
+        traced(trace, meant.file if meant else None, notice) as rules["trace"],
+        client_of(cluster if meant else None, meant is not None, model, rules) as (client, served),
     ):
-        _answer(client.generate(prompt, model=served, protocol=protocol, on_resume=_say_resumed, **settings), as_json)
+        _answer(client.generate(prompt, model=served, protocol=protocol, on_resume=say_resumed, **settings), as_json)
 
 
-def _say_resumed(resume: Resume) -> None:
+def say_resumed(resume: Resume) -> None:
     """On stderr, while the answer streams on stdout."""
     lead = "\n" if _err.is_terminal and sys.stdout.isatty() and resume.after_tokens else ""
     _err.print(
@@ -128,20 +128,20 @@ def _say_resumed(resume: Resume) -> None:
 
 def _answer(generation: Generation, as_json: bool) -> None:
     if as_json:
-        _write(json.dumps(generation.complete().to_dict(), ensure_ascii=False) + "\n")
+        write(json.dumps(generation.complete().to_dict(), ensure_ascii=False) + "\n")
         return
     try:
         for piece in generation:
-            _write(piece)
+            write(piece)
     finally:
         generation.close()
         if generation.text:
-            _write("\n")
+            write("\n")
     if _err.is_terminal:
         _err.print(f"[dim]{summary(generation.result)}[/]")
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
     """To stdout, now. Raises ConfigError if it takes no more; a reader that has left (`| head`) is no error."""
     try:
         sys.stdout.write(text)
@@ -222,7 +222,7 @@ def run_status(cluster: str | None, trust_on_first_use: bool, as_json: bool, wat
 
     meant = need(cluster, Config.load())
     if trust_on_first_use:
-        meant.pinned(trust_on_first_use=True, say=_notice)
+        meant.pinned(trust_on_first_use=True, say=notice)
     if watch:
         interrupt_on_signals()
     status.run_status(meant.where, as_json=as_json, watch=watch)
@@ -291,28 +291,28 @@ def utc(seconds: float) -> str:
 
 
 @contextmanager
-def _client(
-    cluster: str | None, there: bool, model: str | None, rules: dict[str, Any]
+def client_of(
+    cluster: str | None, there: bool, model: str | None, rules: dict[str, Any], default: str | None = None
 ) -> Iterator[tuple[Client, str | None]]:
-    """A client of the cluster meant, and the model's name there; starts a cluster where none is `there`."""
+    """A client of the cluster meant, and the model's name there; starts a cluster where none is `there`, of `default`."""
     from .api import Client
     from .launch import DEFAULT_MODEL, Cluster
 
     if there:
-        with Client(cluster, notice=_notice, **rules) as client:
+        with Client(cluster, notice=notice, **rules) as client:
             yield client, _served(client, model)
         return
-    own = Cluster(model=model or DEFAULT_MODEL, trace=rules["trace"])
+    own = Cluster(model=model or default or DEFAULT_MODEL, trace=rules.get("trace"))
     try:
         with _progress() as say:
             own.start(say)
-        with Client(own, notice=_notice, **rules) as client:
+        with Client(own, notice=notice, **rules) as client:
             yield client, _served(client, model)
     finally:
         _stop(own)
 
 
-def _notice(what: str) -> None:
+def notice(what: str) -> None:
     _err.print(f"[yellow]{escape(what)}[/]")
 
 

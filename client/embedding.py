@@ -25,7 +25,9 @@ from .generation import Runner, StepCost
 from .results import Resume, Usage
 from .tokens import Tokenizer, checked_ids
 
-STEP_PAIRS = 1 << 16  # pairs of tokens that see each other, of several texts in one step; a text alone may have more
+STEP_PAIRS = 1 << 15  # pairs of tokens that see each other, of several texts in one step; a text alone may have more
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"  # of a cluster that is started to embed
 
 Text = str | Sequence[int]
 Progress = Callable[[int, int], None]  # texts done, texts in all
