@@ -43,7 +43,20 @@ from .checks import (
 from .errors import IdentityError, PeerError
 from .members import Members
 from .quotes import Price
-from .records import Check, Record, constant, distinct, integer, many, mapping, maybe, plain_summary, record, text
+from .records import (
+    Check,
+    Record,
+    boolean,
+    constant,
+    distinct,
+    integer,
+    many,
+    mapping,
+    maybe,
+    plain_summary,
+    record,
+    text,
+)
 from .signed import Signed
 from .sizes import Sizes
 
@@ -61,6 +74,7 @@ _ASKED: dict[str, Check] = {
     "model": is_model,
     "protocol": is_protocol,
     "sizes": record(Sizes),
+    "padded": boolean,
 }
 
 
@@ -68,8 +82,8 @@ _ASKED: dict[str, Check] = {
 class SessionRequest(Record):
     """A client asks the coordinator for three peers. It tells sizes and a model, never text.
 
-    `sizes`: how large the session may become. `operators`: the only ones it accepts, any if empty. `without`: peer ids it
-    does not want, since they failed it.
+    `sizes`: how large the session may become. `padded`: with every step come shares of which tokens count. `operators`: the
+    only ones it accepts, any if empty. `without`: peer ids it does not want, since they failed it.
     `max_price` in `currency`: the most it pays for a million tokens, in millionths; no maximum if `currency` is empty.
     """
 
@@ -82,6 +96,7 @@ class SessionRequest(Record):
     without: tuple[str, ...] = ()
     max_price: int = 0
     currency: str = ""
+    padded: bool = False
 
     CHECKS: ClassVar[dict[str, Check]] = {
         **_ASKED,
@@ -109,6 +124,7 @@ class Offer(Record):
     client_key: str
     sizes: Sizes
     quotes: tuple[str, str, str]
+    padded: bool = False
 
     CHECKS: ClassVar[dict[str, Check]] = {**_ASKED, "role": is_role, "peers": is_peers, "quotes": is_quotes}
 
@@ -184,6 +200,7 @@ class Statement(Record):
     client_key: str
     sizes: Sizes
     quotes: tuple[str, str, str]
+    padded: bool = False
 
     CONTEXT: ClassVar[str] = "tacit/statement/1"
     CHECKS: ClassVar[dict[str, Check]] = {
@@ -281,6 +298,7 @@ def check_statements(
             "protocol": request.protocol,
             "client_key": request.client_key,
             "sizes": request.sizes,
+            "padded": request.padded,
         }
         if claimed.operator != member.operator:
             raise IdentityError(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from .padding import bucket
 from .results import FinishReason, Piece, TokenLogprob
 from .sampling import Sampler, Sampling
 from .tokens import Detokenizer, StopScanner, Tokenizer, prompt_ids
@@ -27,6 +28,7 @@ class ModelFacts:
     bos: int | None
     eos: tuple[int, ...]
     embedding: int | None = None  # entries of a text's vector, for an encoder; None: the model continues texts
+    rotary: bool = True  # positions are relative
 
     @property
     def revealed(self) -> int:
@@ -48,13 +50,23 @@ class Answer:
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         number: int = 0,
+        padded: bool = False,
     ) -> None:
-        """`number`: of several answers to one prompt, which draw differently. Raises UsageError for what cannot be done."""
+        """`number`: of several answers to one prompt, which draw differently. `padded`: hide the prompt's length. Raises
+        UsageError for what cannot be done."""
         if model.embedding is not None:
             raise UsageError(f"{model.name} embeds texts and continues none: choose another model, or use embed")
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.prompt = prompt_ids(tokenizer, prompt, model.context)
+        self.pad = 0  # tokens at its beginning that count for nothing
+        if padded:
+            if model.protocol == "crypten":
+                raise UsageError("protocol 'crypten' cannot hide a prompt's length; use 'pair'")
+            if not model.rotary:
+                raise UsageError(f"{model.name} has learned positions: its prompts' lengths cannot be hidden")
+            self.pad = bucket(len(self.prompt), model.context) - len(self.prompt)
+            self.prompt = [self.prompt[0]] * self.pad + self.prompt
         # The last token is never fed back, so it may stand just behind the context.
         self.max_new_tokens = min(max_new_tokens, model.context - len(self.prompt) + 1)
         self.finish_reason: FinishReason | None = None

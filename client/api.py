@@ -116,13 +116,15 @@ class Client:
         top_logprobs: int = 0,
         ignore_eos: bool = False,
         protocol: str = PROTOCOL,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Generation:
         """An answer that streams: iterate it for pieces of text, then read its `result`.
 
         `prompt` is text, or a list of token ids taken as they are. `max_new_tokens`: None for what is
         set, else 128. Temperature 0 takes the most likely token each time. `ignore_eos`: go on after an end-of-text token,
-        for measurements that need answers of one length. `protocol`: "pair", or "crypten" to compare it with (see
+        for measurements that need answers of one length. `pad_prompt`: hide the prompt's length (see `padding`; costs what a
+        prompt of the padded length does). `protocol`: "pair", or "crypten" to compare it with (see
         docs/crypten.md: it protects less, and its peers need CrypTen).
         Raises UsageError at once for a request that cannot be met (a prompt longer than the model's context, an unknown
         model, a setting out of range); nothing has been sent then. PeerLost, PeerError, RefusedError or NetworkError
@@ -135,11 +137,12 @@ class Client:
             facts,
             tokenizer,
             prompt,
-            self._starter(facts, on_resume),
+            self._starter(facts, on_resume, pad_prompt),
             max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else stop,
             ignore_eos=ignore_eos,
+            padded=pad_prompt,
         )
 
     def embed(
@@ -160,7 +163,7 @@ class Client:
         Raises UsageError before anything is sent, and then as `generate` does; a lost peer is mended as there.
         """
         facts, tokenizer = self._model_of(model, PROTOCOL, embeds=True)
-        start = self._starter(facts, on_resume)
+        start = self._starter(facts, on_resume, padded=False)
         return embed(facts, tokenizer, texts, start, truncate=truncate, normalise=normalise, progress=progress)
 
     def complete_all(
@@ -170,6 +173,7 @@ class Client:
         n: int = 1,
         model: str | None = None,
         protocol: str = PROTOCOL,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
         **settings: Any,
     ) -> list[Choices]:
@@ -180,12 +184,15 @@ class Client:
         """
         facts, _ = self._model_of(model, protocol)
         requests = [
-            [self.answer(prompt, model=model, protocol=protocol, number=number, **settings) for number in range(n)]
+            [
+                self.answer(prompt, model=model, protocol=protocol, number=number, pad_prompt=pad_prompt, **settings)
+                for number in range(n)
+            ]
             for prompt in prompts
         ]
         if not requests or n < 1:
             raise UsageError(f"{len(prompts)} prompts and {n} answers to each: there must be at least one of both")
-        return complete_all(facts, self._starter(facts, on_resume), requests)
+        return complete_all(facts, self._starter(facts, on_resume, pad_prompt), requests)
 
     def answer(
         self,
@@ -203,9 +210,10 @@ class Client:
         top_logprobs: int = 0,
         ignore_eos: bool = False,
         number: int = 0,
+        pad_prompt: bool = False,
     ) -> Answer:
-        """An answer that nobody computes yet, for a `batcher`; checked as `generate` does. `number`: of several answers to one
-        prompt, which draw differently."""
+        """An answer that nobody computes yet, for a `batcher` (with the same `pad_prompt`); checked as `generate` does.
+        `number`: of several answers to one prompt, which draw differently."""
         facts, tokenizer = self._model_of(model, protocol)
         return Answer(
             facts,
@@ -216,6 +224,7 @@ class Client:
             stop=(stop,) if isinstance(stop, str) else stop,
             ignore_eos=ignore_eos,
             number=number,
+            padded=pad_prompt,
         )
 
     def batcher(
@@ -224,12 +233,13 @@ class Client:
         model: str | None = None,
         sequences: int = SEQUENCES,
         idle: float = IDLE,
+        pad_prompt: bool = False,
         on_resume: Callable[[Resume], None] = lambda resume: None,
     ) -> Batcher:
         """Answers of one model that come at any time, from any thread, and share one session's rounds: up to `sequences` at
         a time. The session is kept for `idle` seconds after the last answer. Close it before the client."""
         facts, _ = self._model_of(model, PROTOCOL)
-        return Batcher(facts, self._starter(facts, on_resume), sequences=sequences, idle=idle)
+        return Batcher(facts, self._starter(facts, on_resume, pad_prompt), sequences=sequences, idle=idle)
 
     def _model_of(self, model: str | None, protocol: str, embeds: bool = False) -> tuple[ModelFacts, Tokenizer]:
         self._check_open()
@@ -238,7 +248,9 @@ class Client:
         found = self._catalogue.get(model or self._model, embeds)
         return replace(found.facts, protocol=protocol), found.tokenizer
 
-    def _starter(self, facts: ModelFacts, on_resume: Callable[[Resume], None]) -> Callable[[Sizes], Runner]:
+    def _starter(
+        self, facts: ModelFacts, on_resume: Callable[[Resume], None], padded: bool
+    ) -> Callable[[Sizes], Runner]:
         """Opens a session of a size."""
 
         def start(sizes: Sizes) -> Runner:
@@ -252,6 +264,7 @@ class Client:
                 self._policy.most,
                 self._traces,
                 self._network,
+                padded,
             )
             return ResumingSession(opener, self._policy, sizes, on_resume)
 

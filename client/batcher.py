@@ -117,6 +117,7 @@ class _Line:
 
     slot: int
     tokens: list[int]  # that the peers hold
+    pad: int = 0
     used: float = 0.0
 
 
@@ -133,6 +134,11 @@ class _Request:
     cached: int = 0
     fed: int = 0  # tokens that went through the model for this request
     opened: bool = False
+
+    @property
+    def pad(self) -> int:
+        """Tokens at the prompt's beginning that count for nothing."""
+        return self.answers[0].pad
 
     @property
     def need(self) -> int:
@@ -325,14 +331,14 @@ class Batcher:
     def _place(self, request: _Request) -> None:
         """Slots for its answers: the first goes on from what the peers hold of its prompt, if they hold any."""
         source = max(
-            (line for line in self._lines.values() if line.slot not in self._busy),
+            (line for line in self._lines.values() if line.slot not in self._busy and line.pad == request.pad),
             key=lambda line: _common(line.tokens, request.prompt),
             default=None,
         )
         start = 0 if source is None else min(_common(source.tokens, request.prompt), len(request.prompt) - 1)
         if source is None or 2 * start < len(source.tokens):  # another conversation: it may be gone on with yet
             source, start = None, 0
-        first = source or _Line(self._free_slot(), [])
+        first = source or _Line(self._free_slot(), [], request.pad)
         del first.tokens[start:]
         self._take(first)
         request.lines = [first, *(None for _ in request.answers[1:])]
@@ -392,7 +398,7 @@ class Batcher:
             if room < 1:
                 break
             tokens = tuple(request.prompt[start : start + room])
-            feed = Feed(line.slot, line.slot, start, tokens)
+            feed = Feed(line.slot, line.slot, start, tokens, request.pad)
             feeds.append(feed)
             fed.append((request, 0, start + len(tokens) == len(request.prompt)))
             rows, pairs = rows - len(tokens), pairs - feed.part.pairs
@@ -424,12 +430,12 @@ class Batcher:
         token = request.answers[index].last
         line = request.lines[index]
         if line is not None:
-            return Feed(line.slot, line.slot, len(line.tokens), (token,))
+            return Feed(line.slot, line.slot, len(line.tokens), (token,), request.pad)
         source, start = _line(request, 0), len(request.prompt)
-        line = _Line(self._free_slot(), list(request.prompt))
+        line = _Line(self._free_slot(), list(request.prompt), request.pad)
         self._take(line)
         request.lines[index] = line
-        return Feed(line.slot, source.slot, start, (token,))
+        return Feed(line.slot, source.slot, start, (token,), request.pad)
 
     def _say(self, request: _Request, index: int, logits: NDArray[np.float64]) -> None:
         answer = request.answers[index]
@@ -450,7 +456,7 @@ class Batcher:
         charge = runner.charge
         paid = None if charge is None else Charge(charge.price, request.fed)
         tokens = sum(len(answer.token_ids) for answer in request.answers)
-        usage = Usage.of(len(request.prompt), tokens, paid)
+        usage = Usage.of(len(request.prompt) - request.pad, tokens, paid)
         seconds = time.perf_counter() - request.since
         request.tell(Finished(usage, request.cached, runner.peers, runner.operators, seconds))
 

@@ -70,6 +70,7 @@ class Catalogue:
             bos=manifest.bos,
             eos=manifest.eos,
             embedding=manifest.embedding,
+            rotary=manifest.rope_theta is not None,
         )
         return Model(facts, tokens.load(definition, facts.vocab, facts.bos))
 

@@ -123,6 +123,9 @@ def ask(
             "[bold]crypten[/]: to compare with; protects less (docs/crypten.md)."
         ),
     ] = "pair",
+    pad_prompt: Annotated[
+        bool, typer.Option("--pad-prompt", help="Hide how long the prompt is: the peers see 16, 32, 64 ... tokens.")
+    ] = False,
     cluster: Meant = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of streaming text.")] = False,
     operator: Annotated[
@@ -167,6 +170,10 @@ def ask(
         "seed": seed,
         "stop": tuple(stop or ()),
     }
+    if pad_prompt:
+        if protocol == "plain":
+            raise typer.BadParameter("in the clear there is nobody to hide it from", param_hint="--pad-prompt")
+        settings["pad_prompt"] = True
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if prompt == "-" else prompt
     policy: dict[str, Any] = {
         "operators": operator,

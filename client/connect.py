@@ -52,10 +52,11 @@ class Opener:
         most: Price | None = None,
         traces: Traces | None = None,
         network: LiveNetwork | None = None,
+        padded: bool = False,
     ) -> None:
         """A step may take `timeout` seconds. `book`: where receipts are kept; they are checked in any case. `most`: what
         any committee, the first or a later one, may cost. `traces`: where to leave records of what sessions do.
-        `network`: what shapes the links, as it does at the peers."""
+        `network`: what shapes the links, as it does at the peers. `padded`: prompts' lengths are hidden."""
         self.pinned = pinned
         self._context = context
         self._directory = directory
@@ -65,6 +66,7 @@ class Opener:
         self._most = most
         self._traces = traces
         self._network = network
+        self._padded = padded
         self._strangers = Strangers(directory, pinned)
 
     def seat(
@@ -91,6 +93,7 @@ class Opener:
             without=tuple(sorted(without)),
             max_price=self._most.amount if self._most else 0,
             currency=self._most.currency if self._most else "",
+            padded=self._padded,
         )
         reply = self._directory.open_session(request)
         try:
@@ -130,6 +133,7 @@ class Opener:
             auditor=Auditor(seated.seats, seated.quotes, self.pinned, self._book),
             price=seated.price,
             recorder=recorder,
+            padded=self._padded,
         )
 
     def names(self, seated: Seated) -> tuple[str, ...]:

@@ -13,12 +13,16 @@ from ..sizes import Sizes
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Feed:
-    """`slot` goes on with `tokens` after the first `start` tokens of sequence `source` (see `batch.Part`)."""
+    """`slot` goes on with `tokens` after the first `start` tokens of sequence `source` (see `batch.Part`).
+
+    `pad`: so many tokens at the sequence's beginning count for nothing (`padding`).
+    """
 
     slot: int
     source: int
     start: int
     tokens: tuple[int, ...]
+    pad: int = 0
 
     @property
     def part(self) -> Part:
@@ -28,11 +32,6 @@ class Feed:
 def batch_of(feeds: Sequence[Feed], forget: Sequence[int] = ()) -> Batch:
     """As the peers are told of it."""
     return Batch(tuple(feed.part for feed in feeds), tuple(forget))
-
-
-def fork(slot: int, source: int, start: int, token: int) -> Feed:
-    """Go on from another sequence's first `start` tokens."""
-    return Feed(slot, source, start, (token,))
 
 
 def steps(feeds: Sequence[Feed], sizes: Sizes) -> list[list[tuple[int, Feed]]]:
@@ -56,7 +55,7 @@ def steps(feeds: Sequence[Feed], sizes: Sizes) -> list[list[tuple[int, Feed]]]:
             piece = replace(rest, tokens=rest.tokens[:room])
             current.append((number, piece))
             rows, pairs = rows - piece.part.rows, pairs - piece.part.pairs
-            rest = Feed(rest.slot, rest.slot, piece.part.total, rest.tokens[room:])
+            rest = Feed(rest.slot, rest.slot, piece.part.total, rest.tokens[room:], rest.pad)
             if rest.tokens:  # a sequence is in a step once
                 out.append(current)
                 current, rows, pairs = [], sizes.step_tokens, sizes.step_pairs

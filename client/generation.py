@@ -103,6 +103,7 @@ class Generation:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        padded: bool = False,
     ) -> None:
         """`start(sizes)` opens the session. Raises UsageError for what cannot be done."""
         self.model = model
@@ -114,6 +115,7 @@ class Generation:
             sampling=sampling,
             stop=stop,
             ignore_eos=ignore_eos,
+            padded=padded,
         )
         self._start = start
         self._costs: list[StepCost] = []
@@ -202,7 +204,7 @@ class Generation:
         while not answer.done:
             if self._seconds:
                 since = time.perf_counter()  # the reader's own time between two pieces is not ours
-            step = runner.step([Feed(0, 0, start, tokens)], answer.left - 1)
+            step = runner.step([Feed(0, 0, start, tokens, answer.pad)], answer.left - 1)
             pieces = answer.take(step.logits[0])
             self._costs.append(step.cost)
             self._seconds.append(time.perf_counter() - since)
@@ -221,7 +223,7 @@ class Generation:
             model=self.model.name,
             protocol=self.model.protocol,
             finish_reason=answer.finish_reason or "length",
-            usage=Usage.of(len(answer.prompt), len(answer.token_ids), runner.charge),
+            usage=Usage.of(len(answer.prompt) - answer.pad, len(answer.token_ids), runner.charge),
             timings=Timings(
                 first_token_ms=1e3 * self._seconds[0],
                 per_token_ms=1e3 * sum(seconds) / steps,

@@ -72,6 +72,7 @@ class PlainModel:
             bos=checkpoint.bos,
             eos=checkpoint.eos,
             embedding=self._spec.width if self._spec.encoder else None,
+            rotary=self._spec.rope_theta is not None,
         )
         self.tokenizer = tokens.load(checkpoint.tokenizer, self._spec.vocab, checkpoint.bos)
 

@@ -65,6 +65,7 @@ class ResumingSession:
         self._progress = progress
         self._sizes = sizes
         self._held: dict[int, list[int]] = {}  # by slot
+        self._pads: dict[int, int] = {}
         self._later = 0  # tokens fed after the first step
         self._without: set[str] = set()
         self._losses = 0
@@ -102,6 +103,7 @@ class ResumingSession:
                 held[feed.slot] = held[feed.source][: feed.start]
             tokens = held.setdefault(feed.slot, [])
             tokens[feed.start :] = feed.tokens
+            self._pads[feed.slot] = feed.pad
         for slot in forget:
             if all(feed.slot != slot for feed in feeds):
                 held.pop(slot, None)
@@ -113,7 +115,7 @@ class ResumingSession:
                 # All that is held goes in anew; what belongs to these feeds comes last, and is what is asked for.
                 slots = [feed.slot for feed in feeds]
                 others = [slot for slot in held if slot not in slots]
-                again = [Feed(slot, slot, 0, tuple(held[slot])) for slot in others + slots]
+                again = [Feed(slot, slot, 0, tuple(held[slot]), self._pads[slot]) for slot in others + slots]
                 pieces = [
                     [(number - len(others), feed) for number, feed in piece] for piece in steps(again, self._sizes)
                 ]

@@ -28,6 +28,7 @@ from ..tracing.recorder import DONE, Recorder
 from ..transport import Circle, Link
 from .feeds import Feed, batch_of
 from .generation import Step, StepCost
+from .padding import hidden_pairs, shares_of
 from .receipts import Auditor, Seen
 from .results import Resume
 
@@ -64,12 +65,13 @@ class PrivateSession:
         auditor: Auditor | None = None,
         price: Price | None = None,
         recorder: Recorder | None = None,
+        padded: bool = False,
     ) -> None:
         """`session` is the id of 16 bytes that links and statements carry, `peers` names them in role order.
 
-        `timeout` is for each step, in seconds. `revealed`: columns of what the peers give; None: `vocab`.
-        With an `auditor`, the peers owe receipts at the end. `price`: what the
-        peers quoted together. `recorder`: of what this client does, closed with the session.
+        `timeout` is for each step, in seconds. `revealed`: columns of what the peers give; None: `vocab`. With an `auditor`, the
+        peers owe receipts at the end. `price`: what the peers quoted together. `recorder`: of what this client does, closed with
+        the session. `padded`: with every step go shares of which tokens count (`padding`).
         """
         self.peers = peers
         self._circle = circle
@@ -83,6 +85,7 @@ class PrivateSession:
         self._tokens = 0
         self._price = price
         self._recorder = recorder
+        self._padded = padded
         self._auditor = auditor
         self._costs: tuple[list[StepCost], list[StepCost]] = ([], [])
         self.receipts: tuple[Receipt, ...] = ()
@@ -98,8 +101,9 @@ class PrivateSession:
         tokens = [token for feed in feeds for token in feed.tokens]
         pairs = [one_hot_keys(token, self._vocab, self._tree_keys) for token in tokens]
         batch = batch_of(feeds, forget).to_bytes()
-        for link, keys in zip(self._links, zip(*pairs, strict=True), strict=True):
-            link.send("tokens", b"".join(keys), step=self._step, batch=batch, ahead=ahead)
+        hidden = shares_of(hidden_pairs(feeds)) if self._padded else (b"", b"")
+        for link, keys, pads in zip(self._links, zip(*pairs, strict=True), hidden, strict=True):
+            link.send("tokens", b"".join((*keys, pads)), step=self._step, batch=batch, ahead=ahead)
         if self._recorder is not None:
             self._recorder.enter("answer")
         first, second = (self._receive(link, len(feeds)) for link in self._links)

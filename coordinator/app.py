@@ -170,6 +170,7 @@ def _session_schema() -> dict[str, Any]:
         "model": text,
         "protocol": {**text, "enum": list(PROTOCOLS)},
         "sizes": _sizes_schema(),
+        "padded": {"type": "boolean", "description": "which tokens count is shared, not shown"},
         "operators": {"type": "array", "items": text, "description": "the only ones accepted; any if empty"},
         "without": {"type": "array", "items": text, "description": "ids of peers that failed this client"},
         "max_price": {**number, "minimum": 0, "description": "the most for a million tokens, in millionths"},

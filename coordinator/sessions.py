@@ -110,6 +110,7 @@ class Sessions:
                 protocol=request.protocol,
                 client_key=request.client_key,
                 sizes=request.sizes,
+                padded=request.padded,
                 quotes=(quote_hash(quotes[0]), quote_hash(quotes[1]), quote_hash(quotes[2])),
             )
             try:

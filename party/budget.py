@@ -35,7 +35,7 @@ class Need:
 class Weighed(Protocol):
     """A served model that knows what its sessions take."""
 
-    def need(self, role: int, sizes: Sizes, protocol: str) -> Need: ...
+    def need(self, role: int, sizes: Sizes, protocol: str, padded: bool) -> Need: ...
 
 
 class Account:

@@ -29,6 +29,7 @@ from ..protocols.crypten.provider import Dealt, Sender
 from ..protocols.crypten.shapes import Shapes
 from ..protocols.crypten.weights import FRAC, Weights, encoded
 from ..protocols.pair.party import Counters
+from ..protocols.pair.secret import U64
 from ..protocols.sited import Sited
 from .links import ComputeLinks, DealerLinks
 from .served import ServedModel
@@ -72,7 +73,9 @@ class CryptenCompute:
     def running(self) -> AbstractContextManager[None]:
         return library.entered(self._party)
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, hidden: U64 | None = None) -> None:
+        if hidden is not None:
+            raise ValueError("crypten hides no tokens")
         self._party.begin(step)
         self._dealt.begin(step)
 

@@ -2,7 +2,8 @@
 
 | who | step k |
 | --- | --- |
-| client -> compute peer | "tokens" {step, batch, ahead}: a key for every new token; `batch` says of which sequences (`batch.py`) |
+| client -> compute peer | "tokens" {step, batch, ahead}: a key for every new token; `batch` says of which sequences (`batch.py`); |
+| | where lengths are hidden, then 4 bytes for each visible pair: a share of 1 if it counts for nothing, else of 0 |
 | compute peer -> dealer | "plan" {deal, batch, digest}: what step to prepare, and what of the model all three must hold alike; |
 | | both peers ask for the same in the same order |
 | dealer -> compute peer | "correlations" ..., then "dealt" {deal, microseconds} |
@@ -59,9 +60,10 @@ def serve_compute(role: int, model: ServedModel, links: ComputeLinks, limits: Se
 class _Compute:
     def __init__(self, role: int, model: ServedModel, links: ComputeLinks, limits: SessionLimits) -> None:
         self._model, self._links, self._limits, self._role = model, links, limits, role
+        self._digest = model.weights_for(limits.padded).digest
         self._trees = make_trees(tree_keys(links.session))
         self._recorder = links.recorder
-        self._side = compute_side(limits.protocol, role, model, links)
+        self._side = compute_side(limits.protocol, role, model, links, limits.padded)
         self._caches = self._side.model.new_cache()
         self._lengths = limits.sizes.lengths(model.spec.context, model.spec.causal)
         self._planned = self._lengths.copy()  # as they will be after the last deal that was asked for
@@ -90,7 +92,7 @@ class _Compute:
     def _ask(self, batch: Batch) -> None:
         """Ask the dealer for a step."""
         raw = batch.to_bytes()
-        self._links.dealer.send("plan", deal=self._deal, batch=raw, digest=self._model.weights.digest)
+        self._links.dealer.send("plan", deal=self._deal, batch=raw, digest=self._digest)
         self._deals.append((self._deal, batch))
         self._planned.advance(batch)
         self._deal += 1
@@ -125,13 +127,16 @@ class _Compute:
         started = time.perf_counter()
         waited = self._waiting()
         batch, ahead = self._asked(fields)
+        hidden = None
+        if self._limits.padded:
+            body, hidden = hidden_pairs(body, batch)
         rows = expand_keys(body, batch.rows, self._model.spec.vocab, self._role, self._trees)
         deal = self._dealt_for(batch)
         self._lengths.advance(batch)
         if self._step % AHEAD_REFRESH == 0 or len(batch.parts) != self._measured:
             self._ahead, self._measured = self._window(batch), len(batch.parts)
         self._plan_ahead(batch, ahead)
-        self._side.begin(deal)
+        self._side.begin(deal, hidden)
         with self._side.running():
             logits = forward(self._side.model, self._model.spec, rows, self._caches, batch)
             if self._recorder is not None:
@@ -194,6 +199,15 @@ def fitting(dealt: int) -> int:
     return min(AHEAD_STEPS, AHEAD_BYTES // max(1, dealt))
 
 
+def hidden_pairs(body: memoryview, batch: Batch) -> tuple[memoryview, U64]:
+    """The keys, and what follows them where lengths are hidden: a share mod 2^32 for each visible pair. PeerError if too short."""
+    size = 4 * batch.pairs()
+    if len(body) < size:
+        raise PeerError("client", f"sent {len(body)} bytes, the shares of hidden tokens alone have {size}")
+    at = len(body) - size
+    return body[:at], np.frombuffer(body[at:], "<u4").astype(np.uint64)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class TokenRows:
     """The client's keys of T tokens; a slice of it is this peer's shares of those one-hot rows, (rows, >= V)."""
@@ -229,11 +243,12 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
     PeerError when the two ask for different steps, or for steps the session does not have.
     """
     keep_freed_memory()
-    side, recorder = dealer_side(limits.protocol, model, links), links.recorder
+    digest = model.weights_for(limits.padded).digest
+    side, recorder = dealer_side(limits.protocol, model, links, limits.padded), links.recorder
     caches, lengths = side.model.new_cache(), limits.sizes.lengths(model.spec.context, model.spec.causal)
     deal = 0
     while True:
-        asked = [_next_plan(link, model.weights.digest, limits) for link in (links.peer0, links.peer1)]
+        asked = [_next_plan(link, digest, limits) for link in (links.peer0, links.peer1)]
         if asked[0] != asked[1]:
             raise PeerError(links.peer1.remote, "asked for another step than its partner")
         if asked[0] is None:

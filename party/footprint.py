@@ -201,10 +201,10 @@ def need(spec: Spec, scales: Scales, role: int, limits: SessionLimits, window: i
     step = largest_step(spec, scales, sizes)
     message, opened = step.message, step.opened
     dealt = (1 + AHEAD_STEPS) * step.cost.offline1
-    own = int(HEAP * engine_bytes(spec, role, sizes, step))
+    own = int(HEAP * (engine_bytes(spec, role, sizes, step) + limits.padded * 3 * WORD * sizes.step_pairs))
     if role == DEALER:
         return Need(FIXED + own + 2 * min(dealt, UNSENT + message), {0: 0, 1: 0}, {0: 0, 1: 0})
-    keys = sizes.step_tokens * one_hot_key_bytes(spec.vocab)
+    keys = sizes.step_tokens * one_hot_key_bytes(spec.vocab) + limits.padded * 4 * sizes.step_pairs
     frames = {CLIENT: keys, DEALER: message, 1 - role: opened}
     unread = {CLIENT: keys, DEALER: min(dealt, window) + message, 1 - role: 2 * opened}
     return Need(FIXED + own + min(opened, UNSENT) + sum(unread.values()), frames, unread)

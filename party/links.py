@@ -26,6 +26,7 @@ class SessionLimits:
     sizes: Sizes
     patience: Patience = Patience()
     protocol: str = "pair"
+    padded: bool = False  # with every step come shares of which tokens count
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ class Node:
 
     def _needed(self, model: Weighed, offer: Offer) -> Need:
         try:
-            return model.need(offer.role, offer.sizes, offer.protocol)
+            return model.need(offer.role, offer.sizes, offer.protocol, offer.padded)
         except UsageError as error:
             raise self._refusal(f"cannot take part in {offer.protocol!r} sessions of {offer.model}: {error}") from None
 

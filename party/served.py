@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..ends import LinkSettings
+from ..errors import ConfigError
+from ..manifest import Manifest
 from ..models.checkpoint import load_checkpoint
 from ..models.fold import fold
 from ..models.ranges import calibrated
@@ -33,14 +35,26 @@ class ServedModel:
     summary: dict[str, Any]
     encodings: Encodings = field(default_factory=Encodings, compare=False, repr=False)
 
-    def need(self, role: int, sizes: Sizes, protocol: str = "pair") -> Need:
+    def need(self, role: int, sizes: Sizes, protocol: str = "pair", padded: bool = False) -> Need:
         """What a session takes of a peer's memory in `role` (`footprint`). ConfigError or ModelError if it cannot be served."""
-        limits, window = SessionLimits(sizes, protocol=protocol), LinkSettings().window
+        limits, window = SessionLimits(sizes, protocol=protocol, padded=padded), LinkSettings().window
         if protocol == "crypten":
             from . import crypten_need
 
+            if padded:
+                raise ConfigError("hidden prompt lengths need protocol 'pair'")
             return crypten_need.need(self, role, limits, window)
-        return need(self.spec, self.scales, role, limits, window)
+        return need(self.spec, self.weights_for(padded).scales, role, limits, window)
+
+    def weights_for(self, padded: bool) -> Weights:
+        """With the plan that a session takes. ConfigError or ModelError where lengths cannot be hidden."""
+        return self.encodings.get("pair, padded", self._padded) if padded else self.weights
+
+    def _padded(self) -> Weights:
+        if self.spec.rope_theta is None:
+            raise ConfigError(f"{self.name} has learned positions; lengths are hidden for rotary ones alone")
+        ranges = Manifest.from_bytes(self.manifest).ranges
+        return self.weights.planned(make_scales(self.spec, ranges, hiding=True))
 
 
 def load_model(path: str) -> ServedModel:

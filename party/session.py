@@ -164,6 +164,7 @@ class Seat:
             curve_key=key,
             client_key=offer.client_key,
             sizes=offer.sizes,
+            padded=offer.padded,
             quotes=offer.quotes,
         )
 
@@ -316,7 +317,7 @@ class Seat:
                 recorder.span("opening", since)
             log.info("%s: open after %.0f ms", name, 1000 * (time.monotonic() - started))
             offer = self.offer
-            limits = SessionLimits(offer.sizes, self._around.patience, offer.protocol)
+            limits = SessionLimits(offer.sizes, self._around.patience, offer.protocol, offer.padded)
             if role == DEALER:
                 seated = DealerLinks(session, role, links[0], links[1], self.circle, recorder)
                 self._around.engines.dealer(self._model, seated, limits)

@@ -144,9 +144,18 @@ def turns(theta: float, size: int, positions: npt.NDArray[np.int64], frac: int) 
 
 
 def attention(
-    party: Party, qkv: Secret, plan: AttentionPlan, cache: Cache, batch: Batch, turn: tuple[U64, U64] | None
+    party: Party,
+    qkv: Secret,
+    plan: AttentionPlan,
+    cache: Cache,
+    batch: Batch,
+    turn: tuple[U64, U64] | None,
+    hidden: U64 | None = None,
 ) -> Secret:
-    """(T, (H + 2 G) D) -> (T, H D) at plan.frac_out, Z_2^64; appends the batch's rows to `cache`."""
+    """(T, (H + 2 G) D) -> (T, H D) at plan.frac_out, Z_2^64; appends the batch's rows to `cache`.
+
+    `hidden` (P,): this party's shares, mod 2^32, of 1 for each visible pair whose score is to count for nothing, else 0.
+    """
     rows, size, role = batch.rows, plan.head_size, party.role
     visible, sequences = Visible.of(batch, plan.causal), cache.take(batch)
     h, g = plan.heads, plan.kv_heads
@@ -183,7 +192,17 @@ def attention(
     z = visible.gather([against_rows(q, b, one.keys) for q, b, one in zip(q_rows, q_masks, sequences, strict=True)])
     z += party.take(z.size, plan.bits_q).reshape(z.shape)
     scores = Secret(low(z, plan.bits_q), 2 * plan.frac_q, plan.bits_q).drop(FRAC_IN, role)
+    if hidden is not None:
+        scores = hide(scores, hidden, plan)
     return softmax(party, scores, [one.values for one in sequences], plan, visible, beside, appended)
+
+
+def hide(scores: Secret, hidden: U64, plan: AttentionPlan) -> Secret:
+    """s - hiding [hidden]: scores (H, P) in a ring with room for it; no round, no bytes. Below every score that is not hidden
+    by so much that its exponential is 0 at FRAC_E bits. ValueError for a plan without the room."""
+    if not plan.hiding:
+        raise ValueError("these scores leave no room to hide any")
+    return Secret(scores.share - np.uint64(plan.hiding) * hidden[None, :], scores.frac, scores.bits)
 
 
 def _append(kept: list[KeptRows], visible: Visible, opened: U64, mask: U64, role: int) -> None:

@@ -30,6 +30,7 @@ class PairPeer(Protocol[Secret, OneHotRows, Cache]):
     def __init__(self, party: Party, weights: Weights) -> None:
         self.party = party
         self._w = weights
+        self.hidden: U64 | None = None  # of this step: see `attention`
         self._turns: tuple[Batch, tuple[U64, U64]] | None = None
 
     def new_cache(self) -> list[Cache]:
@@ -72,7 +73,7 @@ class PairPeer(Protocol[Secret, OneHotRows, Cache]):
 
     def attention(self, qkv: Secret, site: str, cache: Cache, batch: Batch) -> Secret:
         plan = self._w.scales.attention(site)
-        return attention(self.party, qkv, plan, cache, batch, self._turn(plan.frac_turn, batch))
+        return attention(self.party, qkv, plan, cache, batch, self._turn(plan.frac_turn, batch), self.hidden)
 
     def _turn(self, frac: int, batch: Batch) -> tuple[U64, U64] | None:
         """RoPE factors, computed once a step."""

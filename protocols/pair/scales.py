@@ -36,6 +36,7 @@ FRAC_LOGITS, BITS_LOGITS = 16, 32
 COARSE = 4.0  # width of the windows at which an activation's tails begin
 REACH = 3  # rms may leave its calibrated range by 2^REACH on either side
 COUNT = 16  # bits in which the thermometer counts a row's scores and names its windows
+HIDING_BITS = 2  # by which the scores' ring is wider where tokens can be hidden
 CALIBRATED = 96  # tokens of a calibration sequence
 SCALE_MOST, SCALE_LEAST = 24, 12  # fraction bits of a norm's weight on its way back into the stream
 REVEALED_LEAST = 8  # fraction bits of an embedding's sum
@@ -83,6 +84,8 @@ class AttentionPlan:
     bits_v: int  # v as lifted
     bits_s: int  # scores as opened, at FRAC_IN
     lowest: int  # thermometer: row maxima below this window count as it
+    top: int  # and there is none from this window on
+    hiding: int  # what is taken from a score to hide its token, at FRAC_IN; 0 where bits_s has no room for that
     exp: Table
     bits_e: int  # ring of exponentials and of their products with v, at FRAC_E
     reciprocal: Table
@@ -104,7 +107,7 @@ class AttentionPlan:
     @property
     def thresholds(self) -> int:
         """Windows above `lowest` that are tested."""
-        return (1 << (self.tree_bits - 1)) - 1 - self.lowest
+        return self.top - 1 - self.lowest
 
     @property
     def frac_out(self) -> int:
@@ -165,8 +168,11 @@ def _typed(plan: object, kind: type[_T]) -> _T:
     return plan
 
 
-def make_scales(spec: Spec, ranges: Ranges) -> Scales:
-    """The plan of a model with the given calibrated ranges (`tacit.models.scales.calibrate`). ModelError if it does not fit."""
+def make_scales(spec: Spec, ranges: Ranges, hiding: bool = False) -> Scales:
+    """The plan of a model with the given calibrated ranges (`tacit.models.scales.calibrate`). ModelError if it does not fit.
+
+    `hiding`: with room below the scores, so that tokens can be hidden by what the client adds (`attention.hide`).
+    """
     residual = max(magnitude(r["input"]) for site, r in ranges.items() if "norm" in site)
     if spec.encoder:  # what a sum begins with may be larger than the sum
         residual = max([residual, *(magnitude(r["output"]) for site, r in ranges.items() if "skip" in site)])
@@ -189,7 +195,7 @@ def make_scales(spec: Spec, ranges: Ranges) -> Scales:
     for i in range(spec.layers):
         frac_in = rows[f"layers.{i}.norm1"] + weight
         site = f"layers.{i}.attention"
-        sites[site] = _attention(site, spec, ranges[site], frac_in, frac_o, frac_g)
+        sites[site] = _attention(site, spec, ranges[site], frac_in, frac_o, frac_g, hiding)
         site = f"layers.{i}.act"
         frac_in = rows[f"layers.{i}.norm2"] + weight
         sites[site] = _activation(site, spec, ranges[site], frac_in, 62 - residual - weight)
@@ -259,11 +265,11 @@ def _norm(site: str, spec: Spec, seen: Mapping[str, float], cap: int, ring: int)
 
 
 def _attention(
-    site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, frac_o: int, frac_g: int
+    site: str, spec: Spec, seen: Mapping[str, float], frac_in: int, frac_o: int, frac_g: int, hiding: bool
 ) -> AttentionPlan:
     rope = spec.rope_theta is not None
     reach = 2.0 ** max(4, magnitude(seen["scores"]))  # |score| < reach
-    bits_s = FRAC_IN + int(math.log2(reach)) + 2
+    bits_s = FRAC_IN + int(math.log2(reach)) + 2 + HIDING_BITS * hiding
     frac_raw, frac_turn = 16, 14
     frac_q = 14 if rope else min(14, 64 + FRAC_IN - frac_in - bits_s)
     if frac_q < 10:
@@ -288,7 +294,7 @@ def _attention(
             f"{site}: the sum of exp times v, {seen['weighted']:.3g} over {CALIBRATED} tokens, may exceed "
             f"2^{bits_o - 2 - frac_o} over {spec.context}"
         )
-    half = 1 << (bits_s - WINDOW - 2)
+    half = int(reach) << FRAC_IN >> WINDOW
     lowest = max(-half, math.floor((seen["row_max_low"] - 8) * 2.0 ** (FRAC_IN - WINDOW)))
     longest = spec.context
     bits_r = FRAC_E + math.ceil(math.log2(longest)) + 3
@@ -308,6 +314,9 @@ def _attention(
         bits_v=bits_v,
         bits_s=bits_s,
         lowest=lowest,
+        top=half,
+        # Hidden scores end up below -2 reach + 4, all others are above -reach, and none is below -4 reach + 4.
+        hiding=(3 * int(reach) - 4) << FRAC_IN if hiding else 0,
         exp=_exp(bits_s),
         bits_e=64 - (36 - FRAC_E),
         reciprocal=_reciprocal(bits_r, low, frac_r),

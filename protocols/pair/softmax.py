@@ -156,7 +156,7 @@ def _top_window(party: Party, histogram: U16, plan: AttentionPlan, longest: int)
     """Step 2: shares of m, mod 2^16, of each row."""
     half = 1 << (plan.tree_bits - 1)
     signed = np.concatenate([histogram[:, half:], histogram[:, :half]], 1)  # windows -half .. half - 1
-    counts = np.cumsum(signed[:, ::-1], 1, dtype=np.uint16)[:, ::-1][:, plan.lowest + 1 + half :]
+    counts = np.cumsum(signed[:, ::-1], 1, dtype=np.uint16)[:, ::-1][:, plan.lowest + 1 + half : plan.top + half]
     bits = count_bits(longest)
     flat = counts.astype(np.uint64).reshape(-1)
     (x,) = party.exchange([(flat + party.mask(flat.size), bits)])

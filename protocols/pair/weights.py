@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,12 @@ class Weights:
     positions: U64 | None  # (context, C) at the residual scale
     digest: str  # SHA-256 over all that both peers multiply shares with: one unit of difference, and all is noise
 
+    def planned(self, scales: Scales) -> Weights:
+        """The same matrices under another plan of the same matrix scales."""
+        if (scales.weight, scales.frac_x) != (self.scales.weight, self.scales.frac_x):
+            raise ValueError("another plan's matrices have other scales")
+        return replace(self, scales=scales, digest=_digest(self.matrices, self.vectors, scales))
+
 
 def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.float64]]) -> Weights:
     """Quantise folded float64 weights (`tacit.models.fold`)."""
@@ -101,11 +107,6 @@ def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.floa
             biases[site] = fixed(w, input_scale(scales, site) + scales.weight)
     matrices["embed"] = quantise(folded["embed"], scales.frac_x)
     positions = folded.get("positions")
-    lines = [f"{site} {matrix.digest}" for site, matrix in sorted(matrices.items())]
-    lines += [f"{site} {vector.digest}" for site, vector in sorted(vectors.items())]
-    for site, plan in sorted(scales.sites.items()):
-        values = [(f.name, getattr(plan, f.name)) for f in fields(plan)]
-        lines.append(f"{site} {[(name, v.digest if isinstance(v, Table) else v) for name, v in values]}")
     return Weights(
         spec,
         scales,
@@ -113,8 +114,17 @@ def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.floa
         biases,
         vectors,
         None if positions is None else fixed(positions, scales.frac_x),
-        hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        _digest(matrices, vectors, scales),
     )
+
+
+def _digest(matrices: Mapping[str, Matrix], vectors: Mapping[str, Vectors], scales: Scales) -> str:
+    lines = [f"{site} {matrix.digest}" for site, matrix in sorted(matrices.items())]
+    lines += [f"{site} {vector.digest}" for site, vector in sorted(vectors.items())]
+    for site, plan in sorted(scales.sites.items()):
+        values = [(f.name, getattr(plan, f.name)) for f in fields(plan)]
+        lines.append(f"{site} {[(name, v.digest if isinstance(v, Table) else v) for name, v in values]}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def input_scale(scales: Scales, site: str) -> int:

@@ -90,7 +90,7 @@ def test_several_prompts_at_once_are_each_as_if_alone_and_take_the_rounds_of_one
         assert [one.usage.prompt_tokens for one in found] == [one.usage.prompt_tokens for one in alone]
         facts, _ = client._model_of(None, "pair")
         receipts = []
-        start = client._starter(facts, lambda resume: None)
+        start = client._starter(facts, lambda resume: None, False)
 
         def noting(sizes):
             receipts.append(start(sizes))
@@ -147,6 +147,22 @@ def until(condition, seconds):
 
 def seats(client):
     return sum(peer["sessions"] for peer in client.status()["peers"])
+
+
+def test_a_hidden_length_changes_the_traffic_and_not_the_answer(cluster):
+    prompts = [PROMPT, "A cat sat on"]
+    with tacit.Client(cluster) as client:
+        alone = [client.complete(prompt, max_new_tokens=12, ignore_eos=True) for prompt in prompts]
+        padded = [client.complete(prompt, max_new_tokens=12, ignore_eos=True, pad_prompt=True) for prompt in prompts]
+        [together] = client.complete_all(prompts[:1], n=2, max_new_tokens=12, ignore_eos=True, pad_prompt=True)
+    assert [one.token_ids for one in padded] == [one.token_ids for one in alone]
+    assert [one.token_ids for one in together.choices] == [alone[0].token_ids] * 2
+    first, second = (one.receipts[0] for one in padded)
+    assert alone[0].usage.prompt_tokens != alone[1].usage.prompt_tokens
+    assert [one.usage.prompt_tokens for one in padded] == [one.usage.prompt_tokens for one in alone]
+    for field in ("tokens", "steps", "rounds", "online_bytes", "offline_bytes"):
+        assert getattr(first, field) == getattr(second, field)  # of two different lengths
+    assert padded[0].traffic == padded[1].traffic
 
 
 def test_no_log_holds_a_word_of_prompt_or_answer(cluster):

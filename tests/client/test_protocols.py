@@ -20,7 +20,7 @@ from toy_model import ToyModel, text_model
 class Choosy(ToyModel):
     """Its peers lack what `crypten` needs."""
 
-    def need(self, role: int, sizes: Sizes, protocol: str) -> Need:
+    def need(self, role: int, sizes: Sizes, protocol: str, padded: bool) -> Need:
         if protocol == "crypten":
             raise ConfigError("needs CrypTen: pip install it")
         return Need(1, {0: 1 << 20, 1: 1 << 20, 2: 1 << 20, 3: 1 << 20})

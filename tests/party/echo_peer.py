@@ -45,7 +45,7 @@ class WeighedEcho(EchoModel):
 
     name: str = "weighed"
 
-    def need(self, role: int, sizes: Sizes, protocol: str = "pair") -> Need:
+    def need(self, role: int, sizes: Sizes, protocol: str = "pair", padded: bool = False) -> Need:
         others = {0, 1, 2, 3} - {role}
         return Need((sizes.kept_tokens + 1) * 10**6, dict.fromkeys(others, 1 << 20), dict.fromkeys(others, 4 << 20))
 

@@ -173,7 +173,7 @@ def _offer(cluster: EchoCluster, role: int = 0) -> Offer:
     quotes = [quote_hash(Signed.from_bytes(json.dumps(one["quote"]).encode(), "")) for one in _peers(cluster)]
     key = CurveKeys.fresh().public
     peers, called = (ids[0], ids[1], ids[2]), (quotes[0], quotes[1], quotes[2])
-    return Offer(secrets.token_hex(16), role, peers, "echo", "pair", key, 4, 8, called)
+    return Offer(secrets.token_hex(16), role, peers, "echo", "pair", key, Sizes.of([4], 8), called)
 
 
 def _peers(cluster: EchoCluster) -> list[dict[str, Any]]:

@@ -95,7 +95,8 @@ def test_a_statement_signed_about_something_else_is_refused(field: str) -> None:
 def test_a_statement_changed_on_the_way_is_refused(field: str, role: int) -> None:
     words = good()
     content = json.loads(words[role].payload)
-    content[field] = CHANGES.get(field, "tacit/binding/1" if field == "context" else "plain")
+    change = CHANGES.get(field, "tacit/binding/1" if field == "context" else "plain")
+    content[field] = change.to_json() if isinstance(change, Sizes) else change
     if content == json.loads(words[role].payload):
         content[field] = "tcp://127.0.0.1:9" if field == "endpoint" else KEYS[3]
     words[role] = dataclasses.replace(words[role], payload=json.dumps(content).encode())

@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 from pair_plans import GPT2, LLAMA, scales, smaller
 from tacit.batch import Batch, Part
-from tacit.protocols.base import Spec
-from tacit.protocols.pair.attention import attention, attention_cost, deal_attention, new_cache, new_mask_cache, turns
+from tacit.protocols.base import Slots, Spec
+from tacit.protocols.pair.attention import (
+    attention,
+    attention_cost,
+    deal_attention,
+    hide,
+    new_cache,
+    new_mask_cache,
+    turns,
+)  # fmt: skip
 from tacit.protocols.pair.products import KeptRows, Rows, Visible
-from tacit.protocols.pair.scales import FRAC_E, FRAC_IN, FRAC_V, WINDOW, AttentionPlan
+from tacit.protocols.pair.scales import FRAC_E, FRAC_IN, FRAC_V, WINDOW, AttentionPlan, make_scales
+from tacit.protocols.pair.secret import Secret
 from tacit.protocols.pair.softmax import deal_softmax, softmax, softmax_cost
 from tacit.protocols.plain.plain import Plain
+from tacit.protocols.trace.typical import typical
 from three_parties import F64, Run, encode, run, shared
 
 SITE = "layers.0.attention"
@@ -227,6 +237,61 @@ def test_sequences_share_rounds_and_keep_apart(kind: str) -> None:
     _, got, want, _ = attend(spec, steps, SEQUENCES)
     for y, z in zip(got, want, strict=True):
         assert np.abs(y - z).max() < 4e-3
+
+
+def test_hidden_pairs_weigh_nothing() -> None:
+    """Whatever is hidden (but a token from itself), with a cache and several sequences: as float64 without those pairs."""
+    spec = KINDS["llama, grouped queries"]
+    plan = make_scales(spec, typical(spec), hiding=True).attention(SITE)
+    frac, rng = 40, np.random.default_rng(31)
+    batch = Batch((Part(0, 0, 0, 9), Part(1, 1, 0, 4)))
+    x = np.clip(rng.normal(0, 0.9, (13, spec.qkv_width)), -4, 4)
+    inputs = shared(encode(x, frac), frac, 64)
+    visible = Visible.of(batch)
+    hidden = (rng.random(visible.pairs) < 0.4) & (visible.s != visible.t - 9 * (visible.t >= 9))
+    first = rng.integers(0, 1 << 32, visible.pairs, dtype=np.uint64)
+    shares = first, (hidden.astype(np.uint64) - first) & np.uint64(0xFFFFFFFF)
+
+    def peer(p: Any) -> Any:
+        turn = turns(spec.rope_theta or 0.0, spec.head_size, batch.positions, plan.frac_turn)
+        return attention(p, inputs[p.role], plan, new_cache(plan), batch, turn, shares[p.role]), p.counters
+
+    r = run(peer, lambda d: deal_attention(d, plan, new_mask_cache(plan), batch))
+    (y0, counted), (y1, _) = r.results[0], r.results[1]
+    cost = attention_cost(plan, batch)
+    assert (counted.rounds, counted.online_bytes) == (cost.rounds, cost.online)
+    got = (y0.share + y1.share).view(np.int64) / 2.0**y0.frac
+    wide = [np.zeros((9, 9), bool), np.zeros((4, 4), bool)]
+    for dense, (rows, pairs, _) in zip(wide, visible.sequences, strict=True):
+        dense[visible.t[pairs] - rows.start, visible.s[pairs]] = hidden[pairs]
+    want = np.concatenate([Hiding(spec, dense).attention(x[part], SITE, Slots(empty(spec)), Batch.one(len(dense)))
+                           for dense, part in zip(wide, batch.spans, strict=True)])  # fmt: skip
+    assert np.abs(got - want).max() < 4e-3
+
+
+def empty(spec: Spec) -> Any:
+    return lambda: Plain(spec, {}).new_cache()[0]._made()
+
+
+class Hiding(Plain):
+    """Float64 attention of one sequence without some pairs."""
+
+    def __init__(self, spec: Spec, hidden: np.ndarray) -> None:
+        super().__init__(spec, {})
+        self._hidden = hidden
+
+    def _mixed(self, q: F64, site: str, kept: Any, start: int) -> F64:
+        heads, groups = self.spec.heads, self.spec.kv_heads
+        keys, values = (np.repeat(one, heads // groups, 1) for one in (kept.keys, kept.values))
+        scores = np.einsum("thd,shd->hts", q, keys)
+        scores[:, ~np.tri(len(q), dtype=bool) | self._hidden] = -np.inf
+        e = np.exp(scores - scores.max(-1, keepdims=True))
+        return np.einsum("hts,shd->thd", e / e.sum(-1, keepdims=True), values).reshape(len(q), -1)
+
+
+def test_a_plan_without_room_hides_nothing() -> None:
+    with pytest.raises(ValueError, match="no room"):
+        hide(Secret(np.zeros((1, 1), np.uint64), FRAC_IN, PLAN.bits_s), np.zeros(1, np.uint64), PLAN)
 
 
 def test_attention_of_one_token() -> None:
