@@ -28,7 +28,13 @@ class ModelFacts:
     layers: int
     bos: int | None
     eos: tuple[int, ...]
+    embedding: int | None = None  # entries of a text's vector, for an encoder; None: the model continues texts
     rotary: bool = True  # positions are relative
+
+    @property
+    def revealed(self) -> int:
+        """Columns of what the peers give: logits, or a vector."""
+        return self.vocab if self.embedding is None else self.embedding
 
 
 class Answer:
@@ -57,6 +63,8 @@ class Answer:
                 "an answer of a given form takes no stop strings and no ignore_eos: its form says where it ends"
             )
         check_bias(bias or {}, model.vocab)
+        if model.embedding is not None:
+            raise UsageError(f"{model.name} embeds texts and continues none: choose another model, or use embed")
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         self.prompt = prompt_ids(tokenizer, prompt, model.context)
