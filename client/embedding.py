@@ -60,6 +60,7 @@ class Embeddings(Sequence[NDArray[np.float32]]):
     costs: EmbeddingCosts
     layers: int
     peers: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
     resumes: tuple[Resume, ...] = ()
     receipts: tuple[Receipt, ...] = ()
 
@@ -148,6 +149,7 @@ def embed(
         ),
         layers=model.layers,
         peers=runner.peers,
+        operators=runner.operators,
         resumes=tuple(runner.resumes),
         receipts=tuple(runner.receipts),
     )

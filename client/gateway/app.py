@@ -20,7 +20,7 @@ from . import chat, completions, embeddings, responses
 from .asking import Limits, check_stream
 from .guard import Guard, Rules
 from .offers import Offers, Served
-from .problems import Problem, busy, invalid, problem_of
+from .problems import Problem, busy, invalid, no_model, problem_of
 from .replies import (
     ChatReply,
     CompletionReply,
@@ -97,12 +97,7 @@ def make_app(offers: Offers, rules: Rules, limits: Limits | None = None) -> Fast
     async def served(name: str) -> Served:
         found = await run_in_threadpool(offers.get, name)
         if found is None:
-            raise Problem(
-                404,
-                "this model is not served here: see /v1/models",
-                param="model",
-                code="model_not_found",
-            )
+            raise no_model()
         return found
 
     async def answered(
@@ -146,7 +141,7 @@ def make_app(offers: Offers, rules: Rules, limits: Limits | None = None) -> Fast
     def model(model: Annotated[str, Path(min_length=1, max_length=256)]) -> ModelCard:
         found = next((one for one in offers.cards() if one.name == model), None)
         if found is None:
-            raise Problem(404, "this model is not served here: see /v1/models", param="model", code="model_not_found")
+            raise no_model()
         return _card(found.name, found.context, started)
 
     @app.post("/v1/completions", response_model=CompletionReply, responses=_STREAMED)
@@ -175,7 +170,7 @@ def make_app(offers: Offers, rules: Rules, limits: Limits | None = None) -> Fast
     @app.post("/v1/embeddings")
     def embed(asked: EmbeddingsRequest) -> EmbeddingsReply:
         """Vectors of texts."""
-        return embeddings.embed(offers.embedder, asked)
+        return embeddings.embed(offers, asked)
 
     _describe(app, rules)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..answer import Answer
 from ..sampling import Sampling
@@ -78,9 +78,10 @@ def answers_to(
     shape: Shape,
 ) -> list[Answer]:
     """`n` answers to one prompt, which draw differently. Raises UsageError."""
+    facts = replace(served.facts, eos=tuple(dict.fromkeys((*served.facts.eos, *shape.turns))))
     return [
         Answer(
-            served.facts,
+            facts,
             served.tokenizer,
             prompt,
             max_new_tokens=max_tokens,
@@ -88,6 +89,8 @@ def answers_to(
             stop=(stop,) if isinstance(stop, str) else stop or (),
             ignore_eos=ignore_eos,
             number=number,
+            bias=shape.bias,
+            constraint=None if shape.form is None else shape.form(),
         )
         for number in range(n)
     ]

@@ -12,7 +12,7 @@ from ..batcher import Said
 from .asking import Label, Limits, answers_to, sampling_of, usage_of
 from .offers import Served
 from .problems import Problem
-from .prompting import Reading, chat_prompt, may_call, read_answer, shape_of
+from .prompting import Reading, chat_prompt, chat_shape, read_answer, waits_for_end
 from .replies import AnswerMessage, ChatChoice, ChatLogprobs, ChatReply, Finish
 from .requests import ChatRequest
 from .running import Account, Running
@@ -22,7 +22,7 @@ from .streams import DONE, error_event, event, progress_of
 
 def answers(served: Served, request: ChatRequest, limits: Limits) -> list[list[Answer]]:
     """To the conversation, which is one prompt. Raises Problem, UsageError."""
-    shape = shape_of(served, request)
+    shape = chat_shape(served, request)
     prompt = chat_prompt(served, request)
     return [
         answers_to(
@@ -86,7 +86,7 @@ class Writer:
         self._label = Label.fresh("chatcmpl-", served)
         self._spelling = Spelling(served.tokenizer)
         self._with_usage = bool(request.stream_options and request.stream_options.include_usage)
-        self._at_the_end = may_call(request)
+        self._at_the_end = waits_for_end(request)
         self._shown = [0] * len(self._answers)  # tokens
 
     def begin(self) -> Iterator[ServerSentEvent]:

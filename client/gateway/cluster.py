@@ -7,15 +7,13 @@ from collections.abc import Sequence
 
 from ..api import Client
 from ..batcher import IDLE, SEQUENCES
-from ..templates import ChatTemplate
 from ..tokens import TextTokenizer
-from .offers import Card, Embedder, Served
+from .offers import Card, Embedded, Embedder, Served
+from .replies import Paid
 
 
 class ClusterOffers:
-    """Over a client, which has one thread at a time in here. Close it before the client."""
-
-    embedder: Embedder | None = None
+    """Over a client. Close it before the client."""
 
     def __init__(
         self, client: Client, only: str | None = None, *, sequences: int = SEQUENCES, idle: float = IDLE
@@ -26,7 +24,13 @@ class ClusterOffers:
         self._sequences = sequences
         self._idle = idle
         self._lock = threading.Lock()
+        self._embedding = threading.Lock()  # takes as long as the peers do: nobody else waits for that
         self._served: dict[str, Served] = {}
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """Whether the model that is asked can embed is found out when it is."""
+        return self._embed
 
     def cards(self) -> Sequence[Card]:
         with self._lock:
@@ -43,9 +47,8 @@ class ClusterOffers:
             if name not in self._served:
                 model = self._client.model(name)
                 batcher = self._client.batcher(model=name, sequences=self._sequences, idle=self._idle)
-                template = None
-                if model.chat is not None and isinstance(model.tokenizer, TextTokenizer):
-                    template = ChatTemplate(model.chat, model.tokenizer)
+                speaks = model.chat is not None and isinstance(model.tokenizer, TextTokenizer)
+                template = self._client.template(model=name) if speaks else None
                 self._served[name] = Served(model.facts, model.tokenizer, batcher, template)
             return self._served[name]
 
@@ -56,5 +59,10 @@ class ClusterOffers:
             self._served.clear()
         for one in served:
             one.batcher.close()
-            if one.template is not None:
-                one.template.close()
+
+    def _embed(self, texts: Sequence[str], name: str) -> Embedded:
+        with self._embedding:
+            found = self._client.embed(list(texts), model=name)
+        usage = found.usage
+        paid = Paid(cost=usage.cost, currency=usage.currency, operators=list(dict.fromkeys(found.operators)))
+        return Embedded(found.vectors.tolist(), usage.prompt_tokens, paid)

@@ -12,7 +12,7 @@ from ..batcher import Said
 from .asking import Label, answers_to, encoded, sampling_of, usage_of
 from .offers import Served
 from .problems import Problem
-from .prompting import bias_of
+from .prompting import Shape, bias_of
 from .replies import CompletionReply, TextChoice, TextLogprobs
 from .requests import CompletionRequest
 from .running import Account, Running
@@ -34,7 +34,7 @@ def answers(served: Served, request: CompletionRequest) -> list[list[Answer]]:
             max_tokens=request.max_tokens or MAX_TOKENS,
             stop=request.stop,
             ignore_eos=bool(request.ignore_eos),
-            shape=bias_of(request),
+            shape=Shape(bias_of(request)),
         )
         for prompt in _prompts(request.prompt)
     ]

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .offers import Embedder
-from .problems import Problem
+from .offers import Offers
+from .problems import Problem, no_model
 from .replies import Embedding as Shown
 from .replies import EmbeddingsReply, EmbeddingUsage
 from .requests import EmbeddingsRequest
 
 
-def embed(embedder: Embedder | None, request: EmbeddingsRequest) -> EmbeddingsReply:
+def embed(offers: Offers, request: EmbeddingsRequest) -> EmbeddingsReply:
     """Takes as long as the peers do. Raises Problem, or as the embedder does."""
-    if embedder is None:
+    if offers.embedder is None:
         raise Problem(400, "no embedding model is served", param="model", code="no_embedding_model")
+    if all(card.name != request.model for card in offers.cards()):
+        raise no_model()
     texts = [request.input] if isinstance(request.input, str) else request.input
-    found = embedder(texts, request.model)
+    found = offers.embedder(texts, request.model)
     return EmbeddingsReply(
         data=[Shown(index=index, embedding=_form(one, request)) for index, one in enumerate(found.vectors)],
         model=request.model,

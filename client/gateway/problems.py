@@ -105,6 +105,10 @@ def _shown(error: TacitError) -> tuple[int, str | None, bool | None]:
     return 502, None, False
 
 
+def no_model() -> Problem:
+    return Problem(404, "this model is not served here: see /v1/models", param="model", code="model_not_found")
+
+
 def busy(what: str) -> Problem:
     return Problem(503, f"{what}; try again in a moment", code="busy", retry=True, headers={"Retry-After": "1"})
 

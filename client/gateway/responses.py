@@ -13,7 +13,7 @@ from ..batcher import Said
 from .asking import Label, Limits, answers_to, sampling_of
 from .offers import Served
 from .problems import Problem
-from .prompting import conversation, form_of
+from .prompting import conversation, text_shape
 from .replies import Incomplete, OutputMessage, OutputText, PromptDetails, ResponseError, ResponseReply, ResponseUsage
 from .requests import InputMessage, ResponsesRequest
 from .running import Account, Running
@@ -22,7 +22,7 @@ from .streams import event
 
 def answers(served: Served, request: ResponsesRequest, limits: Limits) -> list[list[Answer]]:
     """Raises Problem, UsageError."""
-    shape = form_of(served, request.text.format if request.text else None, "text.format")
+    shape = text_shape(served, request.text)
     return [
         answers_to(
             served,

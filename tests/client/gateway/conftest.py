@@ -11,7 +11,7 @@ from in_the_clear import Offered, Shipped, embed, gateway
 def shipped():
     found = Shipped()
     yield found
-    found.template.close()
+    found.close()
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,11 @@ from tacit.models.checkpoint import load_checkpoint
 from tacit.models.fold import fold
 from tacit.sizes import Sizes
 
+WITH_TOOLS = """{{ bos_token }}{% for tool in tools or [] %}{{ tool | tojson }}
+{% endfor %}{% for message in messages %}{{ message.role }}: {{ message.content or "" }}
+{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>
+{% endfor %}{% endfor %}"""
+
 
 class Shipped:
     """The model that comes with Tacit, loaded once."""
@@ -45,6 +50,11 @@ class Shipped:
         )
         self.tokenizer = load(checkpoint.tokenizer, self.spec.vocab, checkpoint.bos)
         self.template = ChatTemplate(ChatFile.from_bytes(checkpoint.chat), self.tokenizer)
+        self.with_tools = ChatTemplate(ChatFile({"default": WITH_TOOLS}, {"bos_token": "<s>"}), self.tokenizer)
+
+    def close(self) -> None:
+        self.template.close()
+        self.with_tools.close()
 
     def start(self, sizes: Sizes) -> PlainRunner:
         return PlainRunner(self.spec, self.weights)
@@ -84,7 +94,8 @@ def embed(texts: Sequence[str], model: str) -> Embedded:
 
 
 class Offered:
-    """`Offers`: "stories", and "ids", which is the same without tokenizer and template."""
+    """`Offers`: "stories"; "ids", which is the same without tokenizer and template; "tools", the same with a template that
+    knows tools; and "letters" if there is an embedder."""
 
     def __init__(
         self,
@@ -94,13 +105,16 @@ class Offered:
     ) -> None:
         self.embedder = embedder
         self.batcher = Batcher(shipped.facts, start or shipped.start, idle=5)
+        self._cards = [Card("stories", shipped.facts.context), Card("ids", 512), Card("tools", 512)]
+        self._cards += [Card("letters", None)] if embedder else []
         self._served = {
+            "tools": Served(shipped.facts, shipped.tokenizer, self.batcher, shipped.with_tools),
             "stories": Served(shipped.facts, shipped.tokenizer, self.batcher, shipped.template),
             "ids": Served(shipped.facts, IdTokenizer(shipped.facts.vocab), self.batcher),
         }
 
     def cards(self) -> Sequence[Card]:
-        return [Card(name, served.facts.context) for name, served in self._served.items()]
+        return self._cards
 
     def get(self, name: str) -> Served | None:
         return self._served.get(name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
+from typing import Literal
 
 import numpy as np
 import openai
+import pydantic
 import pytest
 from tacit.client.generation import Generation
 from tacit.client.sampling import Sampling
@@ -31,7 +34,7 @@ def plain(shipped, prompt=PROMPT, count=16, stop=(), **sampling):
 
 def test_models(client):
     listed = client.models.list().data
-    assert [one.id for one in listed] == ["stories", "ids"]
+    assert [one.id for one in listed] == ["stories", "ids", "tools", "letters"]
     assert client.models.retrieve("stories").model_extra == {"context_length": 512}
     with pytest.raises(openai.NotFoundError, match="not served here") as caught:
         client.models.retrieve("gpt-4o")
@@ -248,6 +251,8 @@ def test_embeddings(client, form):
     assert found.usage.total_tokens == 13
     with pytest.raises(openai.BadRequestError, match="no embedding model"):
         client.embeddings.create(model="stories", input="a")
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="text-embedding-3-small", input="a")
 
 
 def test_parameters_that_change_nothing_are_taken(client):
@@ -267,3 +272,148 @@ def test_parameters_that_change_nothing_are_taken(client):
         extra_body={"safety_identifier": "x", "prompt_cache_key": "y"},
     )
     assert found.choices[0].finish_reason == "length"
+
+
+def test_logit_bias(client, shipped):
+    free = client.completions.create(model="stories", prompt=PROMPT, max_tokens=6, temperature=0)
+    first = plain(shipped).token_ids[0]
+    for settings in ({"prompt": PROMPT}, {"prompt": PROMPT, "temperature": 1}):
+        found = client.completions.create(
+            **{"model": "stories", "max_tokens": 6, "logit_bias": {first: -100}} | settings
+        )
+        assert not found.choices[0].text.startswith(free.choices[0].text[0])
+    forced = client.completions.create(
+        model="stories", prompt=PROMPT, max_tokens=4, logit_bias={"1000": 100}, logprobs=0
+    )
+    assert forced.choices[0].logprobs.tokens == [shipped.tokenizer.decode([1000])] * 4
+    with pytest.raises(openai.BadRequestError):
+        client.completions.create(model="stories", prompt=PROMPT, logit_bias={"99999": 1})
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"enum": ["Mia", "Ben"]}, "age": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "child", "schema": SCHEMA, "strict": True}}
+
+
+def check(text):
+    found = json.loads(text)
+    assert set(found) == {"name", "age"}
+    assert found["name"] in ("Mia", "Ben")
+    assert 1 <= found["age"] <= 9
+
+
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_an_answer_of_a_schema_parses(client, temperature):
+    settings = {"model": "stories", "messages": MESSAGES, "temperature": temperature, "max_tokens": 60}
+    found = client.chat.completions.create(**settings, response_format=FORMAT, n=4)
+    for choice in found.choices:
+        assert choice.finish_reason == "stop"
+        check(choice.message.content)
+    chunks = client.chat.completions.create(**settings, response_format=FORMAT, stream=True)
+    check("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
+    text = {"format": {"type": "json_schema", "name": "child", "schema": SCHEMA}}
+    found = client.responses.create(
+        model="stories", input=PROMPT, temperature=temperature, max_output_tokens=60, text=text
+    )
+    check(found.output_text)
+
+
+def test_the_clients_own_parsing(client):
+    class Child(pydantic.BaseModel):
+        name: Literal["Mia", "Ben"]
+        age: Literal[3, 4]
+
+    found = client.chat.completions.parse(model="stories", messages=MESSAGES, max_tokens=60, response_format=Child)
+    assert found.choices[0].message.parsed.age in (3, 4)
+
+
+def test_any_json_object(client):
+    for number in range(4):
+        found = client.chat.completions.create(
+            model="stories", messages=MESSAGES, max_tokens=200, seed=number, response_format={"type": "json_object"}
+        ).choices[0]
+        if found.finish_reason == "stop":
+            assert isinstance(json.loads(found.message.content), dict)
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather somewhere",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"enum": ["here", "there"]}},
+            "required": ["place"],
+            "additionalProperties": False,
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "time"}}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_that_must_be_called_is_called(client, choice, stream):
+    settings = {"model": "tools", "messages": MESSAGES, "tools": [WEATHER, TIME], "max_tokens": 200, "seed": 3}
+    settings |= {"tool_choice": choice, "parallel_tool_calls": False}
+    if stream:
+        chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**settings, stream=True)]
+        calls = [call for chunk in chunks for call in chunk.delta.tool_calls or ()]
+        assert chunks[-1].finish_reason == "tool_calls"
+        assert not any(chunk.delta.content for chunk in chunks)
+    else:
+        found = client.chat.completions.create(**settings).choices[0]
+        assert found.finish_reason == "tool_calls"
+        assert found.message.content is None
+        calls = found.message.tool_calls
+    assert len(calls) == 1
+    arguments = json.loads(calls[0].function.arguments)
+    assert calls[0].id
+    if calls[0].function.name == "weather":
+        assert arguments["place"] in ("here", "there")
+    else:
+        assert choice == "required"
+        assert arguments == {}
+
+
+def test_a_call_and_its_result_are_sent_back(client):
+    settings = {"model": "tools", "tools": [WEATHER], "max_tokens": 100}
+    messages = list(MESSAGES)
+    called = client.chat.completions.create(messages=messages, tool_choice="required", **settings).choices[0].message
+    messages += [called.model_dump(), {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "sunny"}]
+    found = client.chat.completions.create(messages=messages, tool_choice="none", **settings)
+    assert found.choices[0].message.content
+    assert found.choices[0].message.tool_calls is None
+
+
+def test_a_tool_that_may_be_called_need_not_be(client):
+    found = client.chat.completions.create(
+        model="tools", messages=MESSAGES, tools=[WEATHER], temperature=0, max_tokens=5
+    ).choices[0]
+    assert found.message.content
+    assert found.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": "stories", "tools": [WEATHER]}, "knows no tools"),
+        ({"tool_choice": "required"}, "no tools are given"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "time"}}}, "not given"),
+        ({"tools": [WEATHER, WEATHER]}, "two tools"),
+        ({"tools": [WEATHER], "response_format": {"type": "json_object"}}, "tool_choice: 'none'"),
+        ({"response_format": {"type": "json_object"}, "stop": "x"}, "no stop strings"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nothing"}}}},
+            "form of the answer",
+        ),
+    ],
+)
+def test_forms_and_tools_that_cannot_be(client, settings, words):
+    with pytest.raises(openai.BadRequestError, match=words):
+        client.chat.completions.create(**{"model": "tools", "messages": MESSAGES} | settings)
