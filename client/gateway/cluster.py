@@ -63,6 +63,7 @@ class ClusterOffers:
     def _embed(self, texts: Sequence[str], name: str) -> Embedded:
         with self._embedding:
             found = self._client.embed(list(texts), model=name)
-        usage = found.usage
-        paid = Paid(cost=usage.cost, currency=usage.currency, operators=list(dict.fromkeys(found.operators)))
+        usage, operators = found.usage, list(dict.fromkeys(found.operators))
+        cost = None if usage.cost is None else float(usage.cost)
+        paid = Paid(cost=cost, currency=usage.currency, operators=operators)
         return Embedded(found.vectors.tolist(), usage.prompt_tokens, paid)

@@ -36,7 +36,7 @@ class Served:
         if len(prompt) > self.facts.context:
             raise Problem(
                 400,
-                f"the prompt has {len(prompt)} tokens and the model's context is {self.facts.context}: shorten it",
+                f"this model's maximum context length is {self.facts.context} tokens, and the prompt has {len(prompt)}: shorten it",
                 param=param,
                 code="context_length_exceeded",
             )

@@ -38,9 +38,9 @@ class ModelList(BaseModel):
 
 
 class Paid(BaseModel):
-    """What this gateway adds to the usage: exact decimal text, by the peers' signed quotes; null where nobody is paid."""
+    """What this gateway adds to the usage, by the peers' signed quotes; null where nobody is paid."""
 
-    cost: str | None = None
+    cost: float | None = None
     currency: str | None = None
     operators: list[str] = Field([], description="who runs the peers that answered")
 

@@ -125,7 +125,7 @@ class Running:
             cached_tokens=sum(part.cached for part in parts),
             completion_tokens=sum(usage.completion_tokens for usage in usages),
             paid=Paid(
-                cost=(costs[0] if len(costs) == 1 else _sum(costs)) if together else None,
+                cost=float(sum(map(Decimal, costs))) if together else None,
                 currency=currencies.pop() if together else None,
                 operators=list(dict.fromkeys(operator for part in parts for operator in part.operators)),
             ),
@@ -144,10 +144,6 @@ class Running:
         """In the batcher's thread."""
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens any more
             self._loop.call_soon_threadsafe(self._told.put_nowait, (group, event))
-
-
-def _sum(costs: Sequence[str]) -> str:
-    return str(sum((Decimal(cost) for cost in costs), Decimal()))
 
 
 async def whole(running: Running, request: Request) -> Account | None:

@@ -90,7 +90,7 @@ def embed(texts: Sequence[str], model: str) -> Embedded:
         raise UsageError(f"{model} is no embedding model")
     counts = np.array([[1 + text.count(letter) for letter in "etaoin"] for text in texts], float)
     vectors = counts / np.linalg.norm(counts, axis=1, keepdims=True)
-    return Embedded(vectors.tolist(), sum(map(len, texts)), Paid(cost="0.00", currency="EUR", operators=["Alice"]))
+    return Embedded(vectors.tolist(), sum(map(len, texts)), Paid(cost=0.25, currency="EUR", operators=["Alice"]))
 
 
 class Offered:

@@ -25,7 +25,7 @@ def post(address, path, body):
     ("path", "body", "status", "param", "words"),
     [
         ("completions", TEXT | {"model": "gpt-4o"}, 404, "model", "not served here"),
-        ("completions", TEXT | {"prompt": f"{CANARY} " * 300}, 400, "prompt", "the model's context is 512"),
+        ("completions", TEXT | {"prompt": f"{CANARY} " * 300}, 400, "prompt", "context length is 512"),
         (
             "chat/completions",
             CHAT | {"messages": [{"role": "user", "content": CANARY * 99}]},
