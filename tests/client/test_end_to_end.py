@@ -10,11 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import pytest
 import tacit
-from prometheus_client.parser import text_string_to_metric_families
 from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +141,8 @@ def test_a_killed_peer_is_named_within_three_seconds_and_what_came_is_kept(clust
 
 def test_what_peers_tell_the_coordinator_of_their_work_is_what_they_sign(cluster):
     """Rounds exactly; bytes with the headers that carry them, which receipts leave out."""
+    import httpx2
+    from prometheus_client.parser import text_string_to_metric_families
 
     def counted(name: str) -> float:
         text = httpx2.get(f"{cluster.url}/metrics", trust_env=False).text
