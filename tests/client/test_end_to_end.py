@@ -233,3 +233,45 @@ def test_a_killed_peer_is_named_within_three_seconds_and_what_came_is_kept(clust
         assert received[:64] == expected[: len(received)]
     with pytest.raises(tacit.PeerLost, match=r"peer-1: was killed \(SIGKILL\)"):
         cluster.check()
+
+
+def test_what_peers_tell_the_coordinator_of_their_work_is_what_they_sign(cluster):
+    """Rounds exactly; bytes with the headers that carry them, which receipts leave out."""
+    import httpx2
+    from prometheus_client.parser import text_string_to_metric_families
+
+    def counted(name: str) -> float:
+        text = httpx2.get(f"{cluster.url}/metrics", trust_env=False).text
+        families = text_string_to_metric_families(text)
+        return sum(
+            one.value
+            for family in families
+            for one in family.samples
+            if one.name + str(one.labels.get("plane")) == name
+        )
+
+    def work() -> tuple[float, float, float]:
+        names = (
+            "tacit_peer_rounds_totalNone",
+            "tacit_peer_sent_bytes_totalonline",
+            "tacit_peer_sent_bytes_totaloffline",
+        )
+        return counted(names[0]), counted(names[1]), counted(names[2])
+
+    def settled() -> tuple[float, float, float]:
+        deadline = time.monotonic() + 10
+        while counted("tacit_sessions_runningNone"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return work()
+
+    before = settled()
+    with tacit.Client(cluster) as client:
+        result = client.complete(PROMPT, max_new_tokens=5)
+    rounds, online, offline = (now - then for now, then in zip(settled(), before, strict=True))
+    signed = result.receipts
+    assert rounds == sum(one.rounds for one in signed) > 0
+    paid = sum(one.online_bytes for one in signed)
+    assert paid < online < paid + 200 * rounds
+    paid = sum(one.offline_bytes for one in signed)
+    assert paid < offline < 1.05 * paid + 100_000
