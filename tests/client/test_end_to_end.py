@@ -239,18 +239,19 @@ def test_what_peers_tell_the_coordinator_of_their_work_is_what_they_sign(cluster
         )
         return counted(names[0]), counted(names[1]), counted(names[2])
 
-    def settled() -> tuple[float, float, float]:
-        deadline = time.monotonic() + 10
-        while counted("tacit_sessions_runningNone"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        return work()
+    def still() -> bool:
+        """Nothing has been counted between two looks of the coordinator, and no session runs."""
+        found = work()
+        time.sleep(2.5)
+        return found == work() and not counted("tacit_sessions_runningNone")
 
-    before = settled()
+    until(still, 20)
+    before = work()
     with tacit.Client(cluster) as client:
         result = client.complete(PROMPT, max_new_tokens=5)
-    rounds, online, offline = (now - then for now, then in zip(settled(), before, strict=True))
     signed = result.receipts
+    until(lambda: work()[0] > before[0] and still(), 20)
+    rounds, online, offline = (now - then for now, then in zip(work(), before, strict=True))
     assert rounds == sum(one.rounds for one in signed) > 0
     paid = sum(one.online_bytes for one in signed)
     assert paid < online < paid + 200 * rounds
