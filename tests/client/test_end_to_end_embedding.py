@@ -9,11 +9,16 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import openai
 import pytest
 import tacit
 from tacit.client import embedding
+from tacit.client.gateway.app import make_app
+from tacit.client.gateway.cluster import ClusterOffers
+from tacit.client.gateway.guard import Rules
 from tacit.client.plain import PlainModel
 from tacit.errors import UsageError
+from tacit.httpserver import HttpServer, listen
 from tiny_encoder import BERT, textbook_vector, write_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +62,33 @@ def test_private_vectors_are_the_textbooks(cluster):
     first, second = found.receipts
     assert (first.tokens, first.steps) == (second.tokens, second.steps) == (sum(found.tokens), 1)
     assert len(found.peers) == 3
+
+
+def test_the_gateway_embeds(cluster):
+    """By the official client; with models beside it that do not embed."""
+    with tacit.Client(cluster) as client:
+        offers = ClusterOffers(client)
+        listener = listen("127.0.0.1", 0)
+        server = HttpServer(make_app(offers, Rules()), listener)
+        server.await_start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        try:
+            with openai.OpenAI(base_url=address, api_key="-", max_retries=0) as asked:
+                found = asked.embeddings.create(model="tiny", input=TEXTS)
+                with pytest.raises(openai.BadRequestError, match="embeds none"):
+                    asked.embeddings.create(model="stories", input="cat")
+                with pytest.raises(openai.BadRequestError, match="continues none"):
+                    asked.completions.create(model="tiny", prompt="cat")
+                with pytest.raises(openai.BadRequestError, match="no chat template"):
+                    asked.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "cat"}])
+        finally:
+            offers.close()
+            server.close()
+            listener.close()
+        want = client.embed(TEXTS, model="tiny")
+    assert cosine(np.array([one.embedding for one in found.data]), want.vectors).min() > 1 - 1e-5
+    assert found.usage.prompt_tokens == sum(want.tokens)
+    assert found.usage.model_extra == {"cost": 0.0, "currency": "EUR", "operators": ["this machine"]}
 
 
 def test_either_kind_of_model_refuses_the_others_work(cluster):
