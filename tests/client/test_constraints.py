@@ -18,9 +18,9 @@ from tacit.client.answer import Answer
 from tacit.client.constraints import Constraint, from_response_format, json_object, json_schema, wanted_form
 from tacit.client.generation import Generation, Step, StepCost
 from tacit.client.sampling import Sampling
-from tacit.client.tokens import IdTokenizer
+from tacit.client.tokens import IdTokenizer, TextTokenizer
 from tacit.errors import ConfigError, ModelError, UsageError
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 TOKENIZERS = {"byte-level": byte_level(), "byte-fallback": byte_fallback()}
 
@@ -47,6 +47,9 @@ def told(
 # Schemas that a hypothesis makes ---------------------------------------------------------------------------------------
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=6)
+WHOLE = st.integers(-(1 << 53), 1 << 53)
+FRACTIONS = st.integers(1, 9999).map(lambda number: number / 100)
+VALUES = NAMES | WHOLE | FRACTIONS | st.booleans() | st.none()
 LEAVES = st.one_of(
     st.just({"type": "boolean"}),
     st.just({"type": "null"}),
@@ -57,8 +60,11 @@ LEAVES = st.one_of(
     ),
     st.builds(lambda most: {"type": "string", "maxLength": most}, st.integers(0, 12)),
     st.just({"type": "string", "pattern": "^[a-c]{1,4}x?$"}),
-    st.builds(lambda values: {"enum": values}, st.lists(NAMES | st.integers() | st.booleans(), min_size=1, max_size=4)),
-    st.builds(lambda value: {"const": value}, NAMES | st.none()),
+    st.builds(
+        lambda low, more: {"type": "number", "minimum": low, "maximum": low + more}, st.integers(-99, 99), FRACTIONS
+    ),
+    st.builds(lambda values: {"enum": values}, st.lists(VALUES, min_size=1, max_size=4)),
+    st.builds(lambda value: {"const": value}, VALUES | st.lists(VALUES, max_size=2)),
 )
 
 
@@ -78,7 +84,7 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SCHEMAS, st.integers(0, 1 << 20), st.sampled_from(sorted(TOKENIZERS)))
 def test_what_ends_by_itself_parses_and_is_valid(schema, seed, kind):
     tokenizer = TOKENIZERS[kind]
@@ -117,7 +123,7 @@ def test_grammars(tokenizer):
         answer = told(tokenizer, form(), seed)
         depth = answer.text.count("(")
         if answer.finish_reason == "stop":
-            assert re.fullmatch(r"\({%d}[0-9]\){%d}" % (depth, depth), answer.text)
+            assert re.fullmatch(rf"\({{{depth}}}[0-9]\){{{depth}}}", answer.text)
 
 
 # How an answer ends ----------------------------------------------------------------------------------------------------
@@ -245,6 +251,7 @@ def test_the_traffic_is_that_of_an_answer_without_form_and_bias(tokenizer):
         ({"anyOf": []}, "Unsatisfiable"),
         ({"type": "string", "x-guidance": {"lenient": True}, "not": {}}, "not"),
         ({"type": "string", "pattern": "(a)\\1"}, "backreferences"),
+        ({"items": {"enum": [(1 << 53) + 1]}}, "2\\^53"),
         ({"const": float("nan")}, "none"),
         ({"const": {1, 2}}, "none"),
         ({"description": "x" * (1 << 19)}, "characters"),
@@ -299,8 +306,6 @@ def test_models_that_cannot_be_held_to_a_form(monkeypatch):
     words = Tokenizer(models.WordLevel({"a": 0, "</s>": 1, "[UNK]": 2}, unk_token="[UNK]"))
     words.decoder = decoders.WordPiece()
     words.add_special_tokens(["</s>"])
-    from tacit.client.tokens import TextTokenizer
-
     with pytest.raises(ModelError, match="another kind"):
         json_object(TextTokenizer(words.to_str().encode(), 3, None))
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
@@ -309,13 +314,14 @@ def test_models_that_cannot_be_held_to_a_form(monkeypatch):
 
 
 def test_a_vocabulary_that_lacks_a_letter_is_an_error_and_no_endless_answer():
-    from tacit.client.tokens import TextTokenizer
-    from tokenizers import pre_tokenizers
-
     few = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
     few.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     few.decoder = decoders.ByteLevel()
     few.add_special_tokens(["</s>"])
     tokenizer = TextTokenizer(few.to_str().encode(), 3, None)
+    model, form = facts(tokenizer), constraints.regex(tokenizer, "abz")
+    answer = Answer(model, tokenizer, [0], max_new_tokens=5, sampling=Sampling(), constraint=form())
+    answer.take(np.zeros(3))
+    answer.take(np.zeros(3))
     with pytest.raises((ModelError, UsageError), match="form"):
-        told(tokenizer, constraints.regex(tokenizer, "abz")(), 0)
+        answer.take(np.zeros(3))
