@@ -28,6 +28,7 @@ LARGEST = 256 << 10  # characters of a schema or grammar
 _JSON_FORM = {"whitespace_pattern": r"\r?\n[ \t]{0,32}| ?", "lenient": False}
 
 
+_EXACT = 1 << 53
 _QUOTED = re.compile(r"\s*(\d+ \||\^)")
 _ENDS = re.compile(r"</s>|eos|eot|end", re.IGNORECASE)
 
@@ -129,9 +130,19 @@ def json_rule(schema: Mapping[str, Any]) -> str:
     if not isinstance(schema, Mapping):
         raise UsageError("a JSON schema is an object")
     try:
+        _check_numbers(schema)
         return "%json " + json.dumps({**schema, "x-guidance": _JSON_FORM}, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"the JSON schema is none ({type(error).__name__})") from None
+
+
+def _check_numbers(value: object) -> None:
+    """Larger integers would be rounded on their way into a grammar."""
+    if isinstance(value, int) and abs(value) > _EXACT:
+        raise UsageError("the JSON schema holds an integer beyond 2^53, which answers cannot be held to exactly")
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_numbers(item)
 
 
 class _Vocabulary:

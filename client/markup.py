@@ -6,7 +6,7 @@ that nothing else holds. The template works on the message as usual, and afterwa
 message's own: that is encoded as the text it is.
 
 Markup are the tokenizer's special tokens; in what does not come from the model (all but the assistant's messages) also the
-further tokens that the template itself writes, such as <tool_call> or <think>.
+further tokens in brackets, such as <tool_call> or <think>, and those that the template itself writes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..errors import ModelError, UsageError
 from .tokens import TextTokenizer
 
 _PRIVATE_USE = 0xF0000
+_BRACKETED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 _STRUCTURE = ("role", "type")  # words of a fixed vocabulary, which templates compare
 
 
@@ -124,14 +125,17 @@ def _free(everything: object) -> Iterator[str]:
 
 
 def markup_of(tokenizer: TextTokenizer, sources: Iterable[str], named: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Special tokens, and further tokens that templates write. `named`: tokens that the model's files call special.
-
-    Raises ModelError for a tokenizer with an empty special token."""
+    """Special tokens, and further ones that are markup too: in brackets, or written by templates. `named`: tokens that the
+    model's files call special. Raises ModelError for a tokenizer with an empty special token."""
     added = tokenizer.added_tokens
     special = {text for text, is_special in added.items() if is_special}
     special |= {text for text in named if tokenizer.token_id(text) is not None}
     if "" in special:
         raise ModelError("tokenizer.json has an empty special token")
     sources = tuple(sources)
-    written = {text for text in added if text.strip() and any(text in source for source in sources)}
+    written = {
+        text
+        for text in added
+        if text.strip() and (_BRACKETED.fullmatch(text) or any(text in source for source in sources))
+    }
     return sorted(special), sorted(written - special)

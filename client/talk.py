@@ -161,6 +161,11 @@ class _Talk:
                     write(self._shown(piece, first))
                     first = first and not piece.strip()
                     piece = next(turn, None)
+            except KeyboardInterrupt:
+                if not self._terminal:
+                    raise
+                _say("\nstopped at once; the next turn opens another session", style="dim")
+                return
             finally:
                 turn.close()
                 write("\n" if turn.text else "")
@@ -239,9 +244,9 @@ def _show_stats(conversation: Conversation) -> None:
         speed = len(last.token_ids) / last.seconds if last.seconds else 0.0
         table.add_row(
             "last answer",
-            f"{len(last.token_ids)} tokens, the first after {last.first_token_seconds:.2f} s, {speed:.1f} a second; "
-            f"of {last.usage.prompt_tokens} tokens before it {last.cached_tokens} were at the peers",
+            f"{len(last.token_ids)} tokens, the first after {last.first_token_seconds:.2f} s, {speed:.1f} a second",
         )
+        table.add_row("before it", f"{last.usage.prompt_tokens} tokens, {last.cached_tokens} of them kept at the peers")
     table.add_row("tokens", f"{stats.new_tokens} in {stats.turns} answers; {stats.fed_tokens} went through the model")
     table.add_row("at the peers", f"{stats.kept_tokens} of {stats.context} tokens, session {stats.sessions}")
     table.add_row("rounds", f"{cost.rounds}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ PROMPTS = (
     "Tell me a story about a robot.",
     "Ben was afraid of the dark",
 )
+_CHAT = Path(__file__).resolve().parents[2] / "models" / "stories" / "chat_template.jinja"
 _MOST = 224  # more than the longest story needs
 _PLACES = 6  # decimals kept of a logit
 
@@ -75,6 +77,8 @@ def write_folder(out: Path, model: Llama, tokenizer: Tokenizer, provenance: dict
         },
     )
     tokenizer.save(str(out / "tokenizer.json"))
+    if not (out / _CHAT.name).exists():
+        shutil.copyfile(_CHAT, out / _CHAT.name)
     weights = {name: weight.detach().half().contiguous() for name, weight in model.state_dict().items()}
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     (out / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner alone
@@ -173,6 +177,12 @@ Weights are float16. `expected.json` holds greedy continuations, their margins a
 float64 from these weights. The model knows only the small world of its grammar: no questions, no facts.
 
 Licence: Apache-2.0, like the rest of Tacit. `provenance.json` has the same figures for programs.
+
+## Talking with it
+
+`chat_template.jinja` makes one text of a conversation, since that is all this model knows to go on with: what you write, what
+it wrote after that, a blank line, what you write next. "Tell me a story about ...", "Write a story about ..." and "Please tell
+me a story about ..." begin a new one. It is there so that `tacit chat` works at once; it makes no assistant of a story teller.
 
 ## What it writes
 

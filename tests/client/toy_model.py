@@ -53,6 +53,7 @@ class ToyModel:
     name: str
     manifest: bytes
     tokenizer: bytes | None
+    chat: bytes | None = None
 
     @property
     def manifest_hash(self) -> str:

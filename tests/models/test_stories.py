@@ -34,6 +34,7 @@ def test_the_folder_is_complete_and_small():
     names = {path.name for path in FOLDER.iterdir()}
     assert names == {
         "README.md",
+        "chat_template.jinja",
         "config.json",
         "expected.json",
         "generation_config.json",
