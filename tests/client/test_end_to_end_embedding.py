@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,46 @@ def test_either_kind_of_model_refuses_the_others_work(cluster):
             client.complete("cat", model="tiny")
         # The only model that continues texts need not be named.
         assert client.complete("Once", max_new_tokens=1).model == "stories"
+
+
+def search(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "private_search"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_notes_are_indexed_here_and_searched_privately(cluster, tmp_path):
+    model = str(write_encoder(tmp_path / "models" / "tiny"))  # the same as the cluster's
+    folder = tmp_path / "notes"
+    notes = {"red.md": "the big red road", "cat.txt": "the cat sat on the mat", "sub/dog.md": "dog ran home and then"}
+    for name, text in notes.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "raw.txt").write_bytes(b"\xff\xfe")
+    made = search("index", str(folder), "--model", model)
+    assert made.returncode == 0, made.stderr
+    assert "3 of 3 files were new or changed, 0 are gone, 1 are no text; 3 passages" in made.stderr
+    assert "raw.txt is left out: not UTF-8" in made.stderr
+
+    roster = str(cluster.roster_path)
+    found = search("ask", str(folder), "cat sat on the mat", "--top", "2", "--cluster", roster, "--json")
+    assert found.returncode == 0, found.stderr
+    hits = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len(hits) == 2
+    assert (hits[0]["path"], hits[0]["line"], hits[0]["text"]) == ("cat.txt", 1, notes["cat.txt"])
+    assert hits[0]["cosine"] > hits[1]["cosine"]
+
+    (folder / "cat.txt").write_text("blue blue blue")
+    (folder / "red.md").unlink()
+    shown = search("ask", str(folder), "cat sat on the mat", "--cluster", roster)
+    assert "has changed since it was indexed" in shown.stdout
+    again = search("index", str(folder), "--private", "--model", "tiny", "--cluster", roster)
+    assert again.returncode == 0, again.stderr
+    assert "1 of 2 files were new or changed, 1 are gone" in again.stderr
+    other = search("ask", str(folder), "cat", "--cluster", roster, "--model", "stories")
+    assert other.returncode == 1
+    assert "error: this cluster serves no encoder stories" in other.stderr
+    stored = (folder / ".private-search.sqlite").read_bytes()
+    assert not any(text.encode() in stored for text in (*notes.values(), "cat sat", "blue blue"))
 
 
 def test_texts_outlive_a_peer_that_is_killed_between_steps(cluster, monkeypatch):

