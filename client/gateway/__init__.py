@@ -10,6 +10,7 @@
 | running | a request's answers on their way, from the batcher's thread to the event loop |
 | streams | server-sent events, with a sign of life every second |
 | problems | errors as the API has them |
-| offers | which models there are |
+| offers, cluster | which models there are: as the routes need it, and those of a cluster |
+| asking, spelling | from a request to answers; log-probabilities as text |
 | listening, serve | `tacit serve`: where it listens, who is let in, what it says |
 """

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -83,6 +84,7 @@ def make_app(offers: Offers, rules: Rules, limits: Limits | None = None) -> Fast
     )
     started = int(time.time())
     load = _Load(limits.answers)
+    embedding = CapacityLimiter(1)
     _handle_errors(app)
     if rules.origins:
         app.add_middleware(
@@ -168,9 +170,10 @@ def make_app(offers: Offers, rules: Rules, limits: Limits | None = None) -> Fast
         return await answered(http, asked, made, responses.reply, responses.Writer)
 
     @app.post("/v1/embeddings")
-    def embed(asked: EmbeddingsRequest) -> EmbeddingsReply:
+    async def embed(asked: EmbeddingsRequest) -> EmbeddingsReply:
         """Vectors of texts."""
-        return embeddings.embed(offers, asked)
+        # One request after another, in a thread of their own: those that wait must not take the threads of all others.
+        return await to_thread.run_sync(embeddings.embed, offers, asked, limiter=embedding)
 
     _describe(app, rules)
     return app

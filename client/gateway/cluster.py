@@ -24,7 +24,6 @@ class ClusterOffers:
         self._sequences = sequences
         self._idle = idle
         self._lock = threading.Lock()
-        self._embedding = threading.Lock()  # takes as long as the peers do: nobody else waits for that
         self._served: dict[str, Served] = {}
 
     @property
@@ -61,8 +60,7 @@ class ClusterOffers:
             one.batcher.close()
 
     def _embed(self, texts: Sequence[str], name: str) -> Embedded:
-        with self._embedding:
-            found = self._client.embed(list(texts), model=name)
+        found = self._client.embed(list(texts), model=name)  # takes as long as the peers do: nobody else waits for that
         usage, operators = found.usage, list(dict.fromkeys(found.operators))
         cost = None if usage.cost is None else float(usage.cost)
         paid = Paid(cost=cost, currency=usage.currency, operators=operators)

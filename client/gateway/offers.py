@@ -53,7 +53,7 @@ class Embedded:
 
 
 Embedder = Callable[[Sequence[str], str], Embedded]
-"""Of texts, by the model of this name. Raises UsageError for texts or a model that cannot be embedded, or a loss."""
+"""Of texts, by the model of this name; one call at a time. Raises UsageError for texts or a model that cannot be embedded, or a loss."""
 
 
 class Offers(Protocol):

@@ -43,7 +43,7 @@ def test_help_names_every_command_and_is_quick(tacit):
     done = tacit("--help")
     seconds = time.perf_counter() - began
     assert done.returncode == 0
-    for command in ("up", "ask", "check", "status", "peer", "coordinator", "identity"):
+    for command in ("up", "ask", "serve", "check", "status", "peer", "coordinator", "identity"):
         assert command in done.stdout
     # 0.3 s is the aim on a quiet machine; a test machine is busy.
     assert seconds < 1.5

@@ -67,6 +67,8 @@ def test_the_version_is_the_packages():
     assert tacit.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
+SERVE = ("fastapi", "uvicorn")  # what the gateway needs beside, of the [serve] extra
+
 HOOK = f"""
     import importlib.abc, sys
 
@@ -85,19 +87,22 @@ def test_the_client_works_without_what_peers_need():
     """Every module of the client imports, and every exported name resolves, where a client-only install ends."""
     paths = [path.relative_to(ROOT / "client") for path in (ROOT / "client").rglob("*.py")]
     modules = sorted(".".join(path.with_suffix("").parts) for path in paths if path.stem != "__init__")
-    assert {"api", "doctor.node"} <= set(modules)
-    done = python(
-        HOOK
-        + f"""
+    assert {"api", "doctor.node", "gateway.serve"} <= set(modules)
+    gateway = [name for name in modules if name.startswith("gateway.")]
+    for names, served in (([name for name in modules if name not in gateway], ()), (gateway, SERVE)):
+        done = python(
+            HOOK
+            + f"""
+    FORBIDDEN = [name for name in FORBIDDEN if name not in {served!r}]
     import importlib, tacit
-    for name in {modules!r}:
+    for name in {names!r}:
         importlib.import_module(f"tacit.client.{{name}}")
     for name in tacit.__all__:
         getattr(tacit, name)
     print("fine")
     """
-    )
-    assert done.stdout.strip() == "fine", done.stderr
+        )
+        assert done.stdout.strip() == "fine", done.stderr
 
 
 def test_the_hook_of_these_tests_bites():
