@@ -58,6 +58,7 @@ class LinkStats:
     bytes_sent: int = 0
     bytes_received: int = 0
     messages_sent: int = 0
+    sends: int = 0  # of those messages, the ones that a program sent: all but credit
     messages_received: int = 0
     waiting_seconds: float = 0.0  # blocked in receive
     stalled_seconds: float = 0.0  # blocked in send, for want of credit

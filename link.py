@@ -192,6 +192,7 @@ class Link(ABC):
                 self._await_credit()
             self._ledger.spend(view.nbytes)
             self._write(kind, view, fields)
+            self.stats.sends += 1
 
     def _write(self, kind: str, view: memoryview, fields: dict[str, Field]) -> None:
         size = view.nbytes

@@ -19,7 +19,7 @@ signature made for one purpose is worthless for another.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .checks import (
@@ -67,6 +67,9 @@ MAX_SEATED = 1024  # sessions that a status names
 MAX_CHOICES = 64  # operators or peers that a request may name
 MAX_ROUND_TRIPS = 256  # peers that a status tells the distance of
 MAX_ROUND_TRIP_US = 10_000_000
+MAX_COUNT = 1 << 53
+DONE, CLIENT_LEFT, PEER, UNOPENED, HERE = OUTCOMES = ("done", "client", "peer", "unopened", "here")
+"""How a session ended at a peer: as it should; by its client; by another peer; before all had met; by this peer itself."""
 
 _ASKED: dict[str, Check] = {
     "session": is_session,
@@ -241,12 +244,33 @@ class ModelOffer(Record):
 
 
 @dataclass(frozen=True)
+class Totals(Record):
+    """What a peer did since it started, all sessions together; numbers and sizes of messages, nothing that is in them.
+
+    `rounds` as a compute peer, so each is counted by both; `online_bytes` sent to the other compute peer, `offline_bytes`
+    sent as the dealer. `ended`: sessions by outcome.
+    """
+
+    rounds: int = 0
+    online_bytes: int = 0
+    offline_bytes: int = 0
+    ended: dict[str, int] = field(default_factory=dict)
+
+    CHECKS: ClassVar[dict[str, Check]] = {
+        "rounds": integer(0, MAX_COUNT),
+        "online_bytes": integer(0, MAX_COUNT),
+        "offline_bytes": integer(0, MAX_COUNT),
+        "ended": mapping(text("|".join(OUTCOMES), "an outcome"), integer(0, MAX_COUNT), len(OUTCOMES)),
+    }
+
+
+@dataclass(frozen=True)
 class PeerStatus(Record):
     """What a peer says of itself when the coordinator asks.
 
     `quote`: its signed `quotes.Quote`. `round_trips`: microseconds to other peers, by peer id, without those that are
     silent. `clock`: seconds since the epoch. `load`: of the last minute, per core, in thousandths. `memory`: bytes.
-    `seated`: the sessions it sits in, their ids shortened.
+    `seated`: the sessions it sits in, their ids shortened. `totals`: what its sessions came to.
     """
 
     peer_id: str
@@ -260,6 +284,7 @@ class PeerStatus(Record):
     load: int
     memory: int
     seated: tuple[str, ...] = ()
+    totals: Totals = field(default_factory=Totals)
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "peer_id": is_peer_id,
@@ -273,6 +298,7 @@ class PeerStatus(Record):
         "load": integer(0, 1 << 20),
         "memory": integer(0, 1 << 53),
         "seated": many(text(r"[0-9a-f]{8}", "a shortened session id"), 0, MAX_SEATED),
+        "totals": record(Totals),
     }
 
 

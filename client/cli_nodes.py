@@ -91,6 +91,10 @@ def coordinator(
     client_rate: Annotated[
         float, typer.Option(min=0.001, help="Requests for sessions a minute that one client address may make.")
     ] = 30.0,
+    metrics_from: Annotated[
+        list[str] | None,
+        typer.Option(help="Network that may read /metrics besides this machine (192.0.2.0/24); repeatable."),
+    ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address that clients (HTTP) are served on; default: that of --listen.")
     ] = None,
@@ -112,7 +116,7 @@ def coordinator(
 
     options: dict[str, Any] = {
         "join": join, "invite": invite, "name": name, "operator": operator, "port": port, "host": host, "listen": listen,
-        "client-sessions": client_sessions, "client-rate": client_rate,
+        "client-sessions": client_sessions, "client-rate": client_rate, "metrics-from": metrics_from,
         "advertise": advertise, "identity": identity, "cluster-name": cluster_name, "cluster-file": cluster_file,
         "own": own, "no-mdns": no_mdns, "roster": roster, "state": state,
     }  # fmt: skip

@@ -161,7 +161,8 @@ class ResumingSession:
     def _resume(self, error: TacitError) -> None:
         """Open a session on another committee, or raise `error` with the reason why that cannot be."""
         started = time.perf_counter()
-        self._sizes = self._sizes.holding([len(tokens) for tokens in self._held.values()])
+        if self._held:
+            self._sizes = self._sizes.holding([len(tokens) for tokens in self._held.values()])
         while True:
             self.abort()
             self._session = None

@@ -2,6 +2,8 @@
 
 | request                        | answer                                                              |
 | ------------------------------ | ------------------------------------------------------------------- |
+| GET /                          | the status page, for people (`statuspage`)                          |
+| GET /metrics                   | for Prometheus, to those who may (`statuspage.metrics`)             |
 | GET /health                    | {"status": "ok"}                                                    |
 | GET /v1/status                 | cluster, peers, models, recent sessions by role                     |
 | GET /v1/models                 | [{name, manifest_hash, vocab, context, layers, architecture, …}]    |
@@ -39,6 +41,9 @@ from .quota import Quota, TooMany
 from .registry import Registry
 from .relay import MAX_QUESTION, Relay
 from .sessions import Sessions
+from .statuspage.metrics import Allowed, Metrics
+from .statuspage.routes import make_routes
+from .statuspage.view import view
 
 log = logging.getLogger("tacit.coordinator.http")
 
@@ -53,8 +58,12 @@ def make_app(
     sessions: Sessions,
     relayed: Collection[str] = RELAYED,
     quota: Quota | None = None,
+    metrics_for: Allowed | None = None,
 ) -> FastAPI:
-    """The application over a running registry. `quota`: what one address may ask for; the usual if left out."""
+    """The application over a running registry. `quota`: what one address may ask for; the usual if left out.
+
+    `metrics_for`: who may read metrics; this machine if left out.
+    """
     quota = quota or Quota(registry)
     relay = Relay(registry, relayed)
     app = FastAPI(title="Tacit coordinator", version=__version__, docs_url=None, redoc_url=None)
@@ -92,6 +101,9 @@ def make_app(
         return [
             {**offer.summary, "name": offer.name, "manifest_hash": offer.manifest_hash} for offer in registry.models()
         ]
+
+    metrics = Metrics(members, registry, quota, started)
+    app.include_router(make_routes(lambda: view(status(), models()), metrics, metrics_for or Allowed()))
 
     @app.get("/v1/models/{name:path}/manifest")
     def manifest(name: str) -> Response:

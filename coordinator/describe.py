@@ -5,11 +5,14 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from .. import __version__
 from ..members import Member, Members
 from ..quotes import Quote, decimal
+from .pace import STILL, Rates
 from .registry import Live, Registry
 from .store import History
 
@@ -21,10 +24,12 @@ MAX_WAYS = 20_000  # round trips in a status; of more, each peer's nearest (a ma
 def describe(members: Members, registry: Registry, started: float) -> dict[str, Any]:
     """The status as JSON: who is there and how far from each other, what is served, which sessions were seated lately.
 
-    Times are seconds, round trips microseconds, prices decimal text for a million tokens.
+    Times are seconds, round trips microseconds, prices decimal text for a million tokens. `rates` are a second, of the last
+    `pace.WINDOW`: rounds as a compute peer, bytes sent to the other compute peer, bytes sent as the dealer.
     """
     now = time.time()
     live = {one.member.peer_id: one for one in registry.live()}
+    seated = running(live.values())
     recent = registry.store.recent(RECENT)
     roles = Counter((name, role) for seating in recent for role, name in zip(ROLES, seating.peers, strict=True))
     history = registry.store.history()
@@ -49,9 +54,11 @@ def describe(members: Members, registry: Registry, started: float) -> dict[str, 
         "sessions": {
             "opened": registry.store.count("opened"),
             "refused": registry.store.count("refused"),
+            "running": len(seated),
             "recent": [
                 {
                     "session": seating.session,
+                    "running": seating.session in seated,
                     "model": seating.model,
                     "roles": dict(zip(ROLES, seating.peers, strict=True)),
                     "price": seating.price,
@@ -61,6 +68,11 @@ def describe(members: Members, registry: Registry, started: float) -> dict[str, 
             ],
         },
     }
+
+
+def running(live: Iterable[Live]) -> set[str]:
+    """The sessions, shortened, that live peers sit in."""
+    return {session for one in live for session in one.status.seated}
 
 
 def describe_peers(members: Members, registry: Registry) -> list[dict[str, Any]]:
@@ -100,7 +112,7 @@ def _one(member: Member, found: Live | None, silence: str) -> dict[str, Any]:
         nothing = dict.fromkeys(
             ("latency_ms", "sessions", "max_sessions", "version", "load", "memory_bytes", "clock_skew_seconds", "price")
         )
-        return {**facts, **nothing, "models": [], "round_trips_us": {}}
+        return {**facts, **nothing, "models": [], "round_trips_us": {}, "rates": _rates(STILL)}
     status = found.status
     return {
         **facts,
@@ -114,7 +126,13 @@ def _one(member: Member, found: Live | None, silence: str) -> dict[str, Any]:
         "price": _price(found.quote),
         "models": [offer.name for offer in status.models],
         "round_trips_us": dict(status.round_trips),
+        "rates": _rates(found.rates),
     }
+
+
+def _rates(rates: Rates) -> dict[str, float]:
+    """To two digits: what a peer does, not what one answer takes."""
+    return {name: float(f"{value:.1e}") for name, value in asdict(rates).items()}
 
 
 def _nearest(trips: dict[str, int], most: int) -> dict[str, int]:

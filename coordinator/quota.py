@@ -69,10 +69,18 @@ class Quota:
         self._clock = clock
         self._clients: dict[str, _Client] = {}
         self._lock = threading.Lock()
+        self.turned_away = 0  # requests so far
 
     def admit(self, address: str) -> None:
         """Count a request. Raises TooMany (a RefusedError) saying when to try again."""
-        name, factor = _counted(address)
+        try:
+            self._admit(*_counted(address))
+        except TooMany:
+            with self._lock:
+                self.turned_away += 1
+            raise
+
+    def _admit(self, name: str, factor: int) -> None:
         now = self._clock()
         with self._lock:
             client = self._client(name, factor, now)

@@ -17,6 +17,7 @@ from ..quotes import Quote, read_quote
 from ..records import parse_json
 from ..succession import Chain
 from ..wire import ModelOffer, PeerStatus
+from .pace import STILL, Pace, Rates
 from .store import Store
 
 log = logging.getLogger("tacit.coordinator.registry")
@@ -38,6 +39,7 @@ class Live:
     latency: float  # seconds the answer took
     quote: Quote  # checked to be its own
     skew: float = 0.0  # seconds that its clock is ahead of ours, to about one
+    rates: Rates = STILL  # what it does a second
     promised: int = 0  # seats given to it since it was asked
 
     @property
@@ -81,6 +83,7 @@ class Registry:
         self._asked: dict[str, float] = {}  # peer id -> when it was asked the last time
         self._silences: dict[str, int] = {}  # peer id -> questions in a row that it did not answer
         self._heard_of: dict[str, float] = {}  # peer id -> when it answered, or was given up, the last time
+        self._paces: dict[str, Pace] = {}
         self._kept: dict[str, float] = {}  # peer id -> when its status was last put into the store
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
@@ -267,7 +270,15 @@ class Registry:
         now = time.monotonic()
         with self._lock:
             for peer_id in self._due.keys() - there:
-                tables = (self._due, self._asked, self._heard_of, self._kept, self._promises, self._silences)
+                tables = (
+                    self._due,
+                    self._asked,
+                    self._heard_of,
+                    self._kept,
+                    self._promises,
+                    self._silences,
+                    self._paces,
+                )
                 for table in tables:
                     table.pop(peer_id, None)
                 if (gone := self._live.pop(peer_id, None)) is not None:
@@ -324,10 +335,11 @@ class Registry:
                 member.display,
                 f"its quote does not hold now; its clock is {status.clock - now:+.0f} s from the coordinator's",
             )
-        live = Live(member, status, seen, seen - started, quote, status.clock + 0.5 - now)
         with self._lock:
             if member.peer_id not in self._due:
                 return
+            rates = self._paces.setdefault(member.peer_id, Pace()).heard(seen, status.totals)
+            live = Live(member, status, seen, seen - started, quote, status.clock + 0.5 - now, rates)
             promises = [when for when in self._promises.get(member.peer_id, ()) if when > started]
             self._promises[member.peer_id] = promises
             self._silences[member.peer_id] = 0

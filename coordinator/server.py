@@ -28,6 +28,7 @@ from .app import make_app
 from .quota import Quota
 from .registry import Registry
 from .sessions import Sessions
+from .statuspage.metrics import Allowed
 from .store import Store
 
 DEFAULT_PORT = 7440
@@ -43,6 +44,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--client-rate", type=float, default=30.0, help="requests a minute of one address (%(default)s)"
     )
+    parser.add_argument(
+        "--metrics-from", action="append", default=[], help="network that may read /metrics (this machine); repeatable"
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -53,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging(options.log_level)
     harden()
     with ReportFailure() as report, ExitStack() as stack:
+        metrics_for = Allowed(options.metrics_from)
         context = new_context()
         stack.callback(end_context, context)
         started = start_coordinator(options, context, stack)
@@ -66,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         registry.start()
         mesh.serve(DIALBACK, DialBack(mesh), threads=2)
         with await_signal() as wait:
-            server = HttpServer(make_app(mesh.members, registry, Sessions(mesh, registry), quota=quota), listener)
+            app = make_app(mesh.members, registry, Sessions(mesh, registry), quota=quota, metrics_for=metrics_for)
+            server = HttpServer(app, listener)
             stack.callback(server.close)
             server.await_start()
             url = f"http://[{started.advertised}]" if ":" in started.advertised else f"http://{started.advertised}"

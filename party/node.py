@@ -20,6 +20,7 @@ from .mesh import ATTEST, CHAT, DIALBACK, INTRODUCE, MANIFEST, OFFER, PING, STAT
 from .quoting import Quoting
 from .ranging import Ranging
 from .session import Model, Seat, Surroundings
+from .totals import Tallies
 from .vitals import load_thousandths, resident_bytes
 
 log = logging.getLogger("tacit.party.node")
@@ -42,6 +43,7 @@ class Node:
         self._max_sessions = max_sessions
         self._software = software_digest()  # of what was started, whatever is installed later
         self._seats: dict[str, Seat] = {}
+        self._tallies = Tallies()
         self._lock = threading.Lock()
         self._stopping = False
         self._stop = threading.Event()
@@ -82,6 +84,7 @@ class Node:
         with self._lock:
             sessions = len(self._seats)
             seated = tuple(session[:8] for session in list(self._seats)[:MAX_SEATED])
+            totals = self._tallies.totals(self._seats.values())
         offers = tuple(
             ModelOffer(model.name, model.manifest_hash, dict(model.summary)) for model in self._models.values()
         )
@@ -97,6 +100,7 @@ class Node:
             load=load_thousandths(),
             memory=resident_bytes(),
             seated=seated,
+            totals=totals,
         ).to_bytes()
 
     def _manifest(self, sender: str, question: bytes) -> bytes:
@@ -219,6 +223,7 @@ class Node:
 
     def _ended(self, seat: Seat) -> None:
         with self._lock:
-            self._seats.pop(seat.session, None)
+            if self._seats.pop(seat.session, None) is not None:
+                self._tallies.end(seat)
         if self._around.account is not None:
             self._around.account.release(seat.session)

@@ -41,6 +41,7 @@ from .budget import Account, Need, size
 from .identity import Identity
 from .links import ComputeLinks, DealerLinks, Patience, SessionLimits, Tally
 from .mesh import INTRODUCE, Mesh
+from .totals import Work, outcome, work
 from .zap import Doorkeeper
 
 log = logging.getLogger("tacit.party.session")
@@ -128,6 +129,7 @@ class Seat:
         self._complete = threading.Event()
         self._open = False
         self._over = False
+        self._error: TacitError | None = None  # that ended it
         self._deadline = time.monotonic() + around.settings.opening_timeout
         self._thread = threading.Thread(target=self._run, name=f"session-{offer.session[:8]}", daemon=True)
 
@@ -332,11 +334,13 @@ class Seat:
             log.info("%s: done after %.1f s", name, time.monotonic() - started)
         except TacitError as error:
             ended = type(error).__name__
+            self._error = error
             self.circle.fail(error)
             log.warning("%s: ended: %s: %s", name, type(error).__name__, error)
         except Exception as error:  # noqa: BLE001  whatever happens inside, the other parties must be told
             ended = type(error).__name__
-            self.circle.fail(PeerError(self._around.own_name, "failed inside; its log says where"))
+            self._error = PeerError(self._around.own_name, "failed inside; its log says where")
+            self.circle.fail(self._error)
             log.error("%s: failed inside: %s", name, _where(error))
         finally:
             self._let_go()
@@ -396,6 +400,16 @@ class Seat:
     def is_open(self) -> bool:
         """Whether all parties met; from then on the coordinator has no say."""
         return self._open
+
+    @property
+    def work(self) -> Work:
+        """What was done in it so far."""
+        return work(self.offer.role, {role: link.stats for role, link in dict(self._links).items()})
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, one of `wire.OUTCOMES`; says nothing before."""
+        return outcome(self._error, opened=self._open, own_name=self._around.own_name)
 
     def join(self, timeout: float) -> None:
         if self._thread.is_alive():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from committee import Committee, toy_logits
+from tacit.batch import Batch
 from tacit.client import resume as resume_module
 from tacit.client.answer import ModelFacts
 from tacit.client.generation import Generation
@@ -134,8 +135,9 @@ def test_the_text_goes_on_without_a_lost_or_repeated_token(step: int, role: int)
     second = opener.sat[1]
     assert second.without == (lost.peer_id,)
     assert lost not in second.seats
-    assert second.tokens == (len(PROMPT) + step, 8 - step)
-    assert [row["tokens"] for row in second.committee.seen[0].steps] == [len(PROMPT) + step] + [1] * (7 - step)
+    assert (second.sizes.step_tokens, second.sizes.kept_tokens) == (len(PROMPT) + step, len(PROMPT) + 7)
+    rows = [Batch.from_bytes(row["batch"]).rows for row in second.committee.seen[0].steps]
+    assert rows == [len(PROMPT) + step] + [1] * (7 - step)
     assert second.committee.tokens == PROMPT + greedy(7)
     assert result.to_dict()["resumes"][0]["after_tokens"] == step
 

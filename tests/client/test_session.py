@@ -8,7 +8,9 @@ import threading
 import numpy as np
 import pytest
 from committee import DEALER_US, OFFLINE, ONLINE, ROUNDS, Committee, toy_logits
+from tacit.batch import Batch
 from tacit.client.answer import ModelFacts
+from tacit.client.feeds import Feed
 from tacit.client.generation import Generation
 from tacit.client.sampling import Sampling
 from tacit.client.session import PrivateSession
@@ -63,7 +65,7 @@ def test_logits_are_the_sum_of_the_shares(vocab):
     committee = Committee(vocab)
     session = open_session(committee)
     for tokens in ([0, vocab - 1, 1], [2]):
-        step = session.step(tokens, 4)
+        step = session.step([Feed(0, 0, len(committee.tokens), tuple(tokens))], 4)
         assert np.abs(step.logits - toy_logits(committee.tokens, vocab)).max() <= 2.0**-17
     session.finish()
     committee.join()
@@ -75,8 +77,8 @@ def test_negative_logits_and_wrapping_shares():
     extremes = np.array([-30000.0, 32767.0, 0.0, -(2.0**-16)])
     committee = Committee(4, logits=lambda tokens, vocab: extremes)
     session = open_session(committee)
-    for _ in range(20):  # whatever the mask, the ring takes it away
-        assert (session.step([1], 0).logits == extremes).all()
+    for at in range(20):  # whatever the mask, the ring takes it away
+        assert (session.step([Feed(0, 0, at, (1,))], 0).logits == extremes).all()
     session.finish()
 
 
@@ -102,11 +104,12 @@ def test_an_answer_equals_the_plaintext_model_and_accounts_for_itself():
     payload = 2 * (one_hot_key_bytes(VOCAB) + 4 * VOCAB)
     assert payload < result.traffic.client_bytes_per_token < payload + 2000
     committee.join()
-    assert committee.asked == (3, 6)
+    assert committee.asked == Sizes.of([3], 6)
     # The last token is not fed back: its step would be for nothing.
     assert committee.tokens == [3, 1, 4, *expected[:-1]]
     for seen in committee.seen:
-        assert [step["tokens"] for step in seen.steps] == [3, 1, 1, 1, 1, 1]
+        batches = [Batch.from_bytes(step["batch"]) for step in seen.steps]
+        assert batches == [Batch.one(3), *(Batch.one(1, at) for at in range(3, 8))]
         assert [step["ahead"] for step in seen.steps] == [5, 4, 3, 2, 1, 0]
         assert [step["step"] for step in seen.steps] == [0, 1, 2, 3, 4, 5]
         assert seen.ended
@@ -174,7 +177,7 @@ def test_the_context_bounds_the_answer():
     result = generation(committee, [1, 2, 3], facts=facts, max_new_tokens=50).complete()
     assert len(result.token_ids) == 3  # two more positions, and the token behind the last one
     assert result.finish_reason == "length"
-    assert committee.asked == (3, 3)
+    assert committee.asked == Sizes.of([3], 3)
     assert len(committee.tokens) == 5
 
 
@@ -282,5 +285,5 @@ def test_a_peer_that_stalls_runs_into_the_timeout():
 
     session = open_session(Committee(VOCAB, spoil=stall), timeout=0.3)
     with pytest.raises(NetworkError, match=r"peer-0.*0\.3"):
-        session.step([1], 0)
+        session.step([Feed(0, 0, 0, (1,))], 0)
     release.set()

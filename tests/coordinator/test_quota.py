@@ -128,7 +128,7 @@ def test_over_http_it_is_status_429_and_says_when() -> None:
         quota.admit("testclient")
     body = {
         "session": "0" * 32, "client_key": "1" * 40, "model": "m", "protocol": "pair",
-        "sizes": Sizes.of([1], 1).to_json(), "operators": [], "without": [], "max_price": 0, "currency": "",
+        "sizes": Sizes.of([1], 1).to_json(), "operators": [], "without": [], "max_price": 0, "currency": "", "padded": False,
     }  # fmt: skip
     answer = TestClient(app).post("/v1/sessions", json=body)
     assert answer.status_code == 429

@@ -7,7 +7,7 @@ import re
 
 import made_results
 import pytest
-from report_browser import browsing, check_drawn, opened, why_not
+from report_browser import CONTRAST, browsing, check_drawn, opened, why_not
 from tacit.coordinator.study.report import figures, write_report
 
 pytestmark = pytest.mark.skipif(bool(reason := why_not()), reason=str(reason))
@@ -53,38 +53,6 @@ def test_text_on_a_telephone_is_large_enough(browser, report):
         )
         assert len(sizes) > 100
         assert min(sizes) >= 9.5
-
-
-CONTRAST = """() => {
-    const numbers = colour => {
-        const found = colour.match(/[\\d.]+/g).map(Number)
-        return {rgb: found.slice(0, 3), alpha: found.length > 3 ? found[3] : 1}
-    }
-    const light = rgb => rgb.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0)
-    const behind = element => {
-        for (let one = element; one; one = one.parentElement) {
-            const colour = numbers(getComputedStyle(one).backgroundColor)
-            if (colour.alpha > 0.99) return colour.rgb
-        }
-        return [255, 255, 255]
-    }
-    const found = []
-    for (const element of document.querySelectorAll('body *')) {
-        const words = [...element.childNodes].filter(node => node.nodeType == 3 && node.data.trim()).map(node => node.data)
-        const style = getComputedStyle(element)
-        if (!words.length || style.display == 'none' || !element.getClientRects().length) continue
-        if (['title', 'desc', 'style'].includes(element.tagName)) continue
-        const svg = element.namespaceURI.endsWith('svg')
-        const colour = svg ? style.fill : style.color
-        const ground = behind(element)
-        // The paper behind a label is drawn as a wide line of the page's own colour.
-        if (svg && style.stroke != 'none' && String(numbers(style.stroke).rgb) == String(ground)) continue
-        const [high, low] = [light(numbers(colour).rgb), light(ground)].sort((a, b) => b - a)
-        found.push({ratio: (high + 0.05) / (low + 0.05), words: words.join(' '), colour, ground: String(ground)})
-    }
-    return found
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
