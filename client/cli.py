@@ -121,7 +121,7 @@ def ask(
     json_schema: Annotated[
         Path | None,
         typer.Option(
-            help='Hold the answer to the JSON schema in this file; \'{"type": "object"}\' is any JSON object.'
+            help="Hold the answer to the JSON schema in this file. It ends as such, or is cut off by --max-new-tokens."
         ),
     ] = None,
     protocol: Annotated[

@@ -26,7 +26,7 @@ from .commands import connected, say_resumed, size, write
 from .conversation import Conversation, Said, Turn
 
 _PROMPT, _MORE = "> ", ". "
-_HELP = (
+HELP = (
     ("TEXT", "say it; a line that ends with a backslash goes on in the next one"),
     ("/retry", "another answer to what you said last"),
     ("/undo", "take back what you said last, and its answer"),
@@ -230,7 +230,7 @@ def _quit(rest: str) -> None:
 
 def _show_help() -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for command, what in _HELP:
+    for command, what in HELP:
         table.add_row(command, what)
     _err.print(table)
 

@@ -9,12 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
 import tacit
-from tacit.client import launch
+from tacit.client import launch, talk
 from tacit.client.plain import PlainModel
 
 STORIES = Path(__file__).resolve().parents[2] / "models" / "stories"
@@ -246,3 +247,18 @@ def test_forms_on_shares(client, cluster, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "a JSON schema is an object" in done.stderr
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "chat.md"
+
+
+def test_the_page_names_every_command_and_its_program_runs(cluster, monkeypatch, capsys):
+    page = PAGE.read_text()
+    assert [command for command, _ in talk.HELP if command.startswith("/") and command not in page] == []
+    code = re.search(r"\n    import tacit\n(?:    .*\n)+", page)
+    assert code is not None
+    monkeypatch.setenv("TACIT_CLUSTER", str(cluster.roster_path))
+    exec(compile(textwrap.dedent(code[0]), str(PAGE), "exec"), {})
+    said = capsys.readouterr().out
+    assert "Once upon a time" in said
+    assert "Stats(turns=2" in said
