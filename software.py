@@ -23,8 +23,8 @@ from pathlib import Path
 from .errors import ConfigError
 
 DEPENDENCIES = (
-    "cryptography", "cupy-cuda13x", "fastapi", "httpx2", "libp2p", "msgpack", "numba", "numpy", "platformdirs", "pydantic",
-    "pyzmq", "rich", "safetensors", "tokenizers", "torch", "typer", "uvicorn",
+    "cryptography", "cupy-cuda13x", "fastapi", "httpx2", "jinja2", "libp2p", "msgpack", "numba", "numpy", "platformdirs",
+    "prometheus-client", "pydantic", "pyzmq", "rich", "safetensors", "tokenizers", "torch", "typer", "uvicorn",
 )  # fmt: skip
 
 
