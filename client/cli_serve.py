@@ -45,6 +45,9 @@ def serve(
     idle: Annotated[
         float, typer.Option(min=0, help="Seconds for which a session is kept for the next question.")
     ] = 60.0,
+    pad_prompt: Annotated[
+        bool, typer.Option("--pad-prompt", help="Hide how long prompts are: they are padded to 16, 32, 64 ... tokens.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one step may take. Default: 60")] = None,
     trust_on_first_use: FirstUse = False,
 ) -> None:
@@ -59,7 +62,6 @@ def serve(
         model=model,
         cluster=cluster,
         max_tokens=max_tokens,
-        sequences=sequences,
-        idle=idle,
+        sharing={"sequences": sequences, "idle": idle, "pad_prompt": pad_prompt},
         rules={"timeout": timeout, "trust_on_first_use": trust_on_first_use},
     )

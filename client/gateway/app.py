@@ -78,6 +78,7 @@ def make_app(offers: Offers, rules: Rules, limits: Limits | None = None) -> Fast
         summary="The OpenAI API on your own machine, over peers that cannot read what you ask",
         version=__version__,
         docs_url=None,
+        redirect_slashes=False,
         redoc_url=None,
         separate_input_output_schemas=False,
         responses=_ERRORS,

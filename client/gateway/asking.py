@@ -89,6 +89,7 @@ def answers_to(
             stop=(stop,) if isinstance(stop, str) else stop or (),
             ignore_eos=ignore_eos,
             number=number,
+            padded=served.padded,
             bias=shape.bias,
             constraint=None if shape.form is None else shape.form(),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from ..api import Client
 from ..batcher import IDLE, SEQUENCES
@@ -16,13 +17,19 @@ class ClusterOffers:
     """Over a client. Close it before the client."""
 
     def __init__(
-        self, client: Client, only: str | None = None, *, sequences: int = SEQUENCES, idle: float = IDLE
+        self,
+        client: Client,
+        only: str | None = None,
+        *,
+        sequences: int = SEQUENCES,
+        idle: float = IDLE,
+        pad_prompt: bool = False,
     ) -> None:
-        """`only`: the one model to serve; None: all that the cluster has. `sequences`, `idle`: as for `Client.batcher`."""
+        """`only`: the one model to serve; None: all that the cluster has. The others as for `Client.batcher`."""
         self._client = client
         self._only = only
-        self._sequences = sequences
-        self._idle = idle
+        self._settings: dict[str, Any] = {"sequences": sequences, "idle": idle, "pad_prompt": pad_prompt}
+        self._padded = pad_prompt
         self._lock = threading.Lock()
         self._served: dict[str, Served] = {}
 
@@ -45,10 +52,10 @@ class ClusterOffers:
         with self._lock:
             if name not in self._served:
                 model = self._client.model(name)
-                batcher = self._client.batcher(model=name, sequences=self._sequences, idle=self._idle)
+                batcher = self._client.batcher(model=name, **self._settings)
                 speaks = model.chat is not None and isinstance(model.tokenizer, TextTokenizer)
                 template = self._client.template(model=name) if speaks else None
-                self._served[name] = Served(model.facts, model.tokenizer, batcher, template)
+                self._served[name] = Served(model.facts, model.tokenizer, batcher, template, self._padded)
             return self._served[name]
 
     def close(self) -> None:

@@ -83,7 +83,7 @@ class Guard:
             await self._app(scope, self._counted(receive), sending)
         except Problem as problem:
             if not started:
-                await problem.response(scope, receive, send)
+                await self._readable(problem, scope).response(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - the message of an unknown error may hold a prompt: it is not logged
             where = " < ".join(
                 f"{one.filename}:{one.lineno}" for one in reversed(traceback.extract_tb(error.__traceback__))
@@ -91,7 +91,14 @@ class Guard:
             log.error("%s %s failed inside: %s at %s", scope["method"], _route(scope), type(error).__name__, where)
             if not started:
                 inside = Problem(500, "the gateway failed inside; its log says where", code="internal", retry=False)
-                await inside.response(scope, receive, send)
+                await self._readable(inside, scope).response(scope, receive, send)
+
+    def _readable(self, problem: Problem, scope: Scope) -> Problem:
+        """By a page that may ask: what is said here does not go through the CORS middleware."""
+        origin = Headers(scope=scope).get("origin")
+        if origin in self._rules.origins and problem.status != 403:
+            problem.headers |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        return problem
 
     def _check(self, scope: Scope) -> None:
         """Raises Problem."""

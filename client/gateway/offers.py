@@ -24,12 +24,14 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model that can be asked. Without `template` it takes no messages, only text to go on from."""
+    """A model that can be asked. Without `template` it takes no messages, only text to go on from. `padded`: the lengths of its
+    prompts are hidden."""
 
     facts: ModelFacts
     tokenizer: Tokenizer
     batcher: Batcher
     template: ChatTemplate | None = None
+    padded: bool = False
 
     def fitting(self, prompt: list[int], param: str) -> list[int]:
         """The prompt, if it fits the model's context. Raises Problem naming the parameter that it comes from."""

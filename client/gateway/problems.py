@@ -61,13 +61,8 @@ class Problem(Exception):
         self.message = message
         self.param = param
         self.code = code
-        self.retry = retry
-        self._headers = dict(headers or {})
-
-    @property
-    def headers(self) -> dict[str, str]:
-        advice = {} if self.retry is None else {"x-should-retry": "true" if self.retry else "false"}
-        return advice | self._headers
+        advice = {} if retry is None else {"x-should-retry": "true" if retry else "false"}
+        self.headers = advice | dict(headers or {})
 
     @property
     def body(self) -> dict[str, Any]:

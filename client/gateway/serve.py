@@ -48,11 +48,11 @@ def run_serve(
     model: str | None,
     cluster: str | None,
     max_tokens: int,
-    sequences: int,
-    idle: float,
+    sharing: dict[str, Any],
     rules: dict[str, Any],
 ) -> None:
-    """Serve until Ctrl-C (or SIGTERM, SIGHUP). `rules` are those of `Client`. Raises ConfigError, UsageError, NetworkError."""
+    """Serve until Ctrl-C (or SIGTERM, SIGHUP). `sharing`: how requests share sessions, as for `Client.batcher`. `rules`
+    are those of `Client`. Raises ConfigError, UsageError, NetworkError."""
     _keep_content_out_of_logs()
     interrupt_on_signals()
     config = Config.load()
@@ -65,7 +65,7 @@ def run_serve(
     with ExitStack() as stack:
         listener = stack.enter_context(listen(door.host, door.port))  # before a cluster is started for nothing
         client, only = stack.enter_context(connected(cluster if meant else None, meant is not None, model, rules))
-        offers = ClusterOffers(client, only, sequences=sequences, idle=idle)
+        offers = ClusterOffers(client, only, **sharing)
         stack.callback(offers.close)
         _check(client, only)
         server = HttpServer(

@@ -94,7 +94,7 @@ def embed(texts: Sequence[str], model: str) -> Embedded:
 
 
 class Offered:
-    """`Offers`: "stories"; "ids", which is the same without tokenizer and template; "tools", the same with a template that
+    """`Offers`: "stories"; "padded", the same with hidden lengths of prompts; "ids", which is the same without tokenizer and template; "tools", the same with a template that
     knows tools; and "letters" if there is an embedder."""
 
     def __init__(
@@ -105,9 +105,15 @@ class Offered:
     ) -> None:
         self.embedder = embedder
         self.batcher = Batcher(shipped.facts, start or shipped.start, idle=5)
-        self._cards = [Card("stories", shipped.facts.context), Card("ids", 512), Card("tools", 512)]
+        self._cards = [
+            Card("stories", shipped.facts.context),
+            Card("ids", 512),
+            Card("tools", 512),
+            Card("padded", 512),
+        ]
         self._cards += [Card("letters", None)] if embedder else []
         self._served = {
+            "padded": Served(shipped.facts, shipped.tokenizer, self.batcher, shipped.template, padded=True),
             "tools": Served(shipped.facts, shipped.tokenizer, self.batcher, shipped.with_tools),
             "stories": Served(shipped.facts, shipped.tokenizer, self.batcher, shipped.template),
             "ids": Served(shipped.facts, IdTokenizer(shipped.facts.vocab), self.batcher),

@@ -112,9 +112,10 @@ def test_an_allowed_origin_may_ask_and_read(guarded):
     assert status == 200
     assert sent["access-control-allow-origin"] == "https://app.example"
     assert "authorization" in sent["access-control-allow-headers"].lower()
-    status, sent, _ = ask(guarded, origin, ("Authorization", f"Bearer {TOKEN}"))
-    assert status == 200
-    assert sent["access-control-allow-origin"] == "https://app.example"
+    for token, expected in ((TOKEN, 200), ("wrong", 401)):
+        status, sent, _ = ask(guarded, origin, ("Authorization", f"Bearer {token}"))
+        assert status == expected
+        assert sent["access-control-allow-origin"] == "https://app.example"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def plain(shipped, prompt=PROMPT, count=16, stop=(), **sampling):
 
 def test_models(client):
     listed = client.models.list().data
-    assert [one.id for one in listed] == ["stories", "ids", "tools", "letters"]
+    assert [one.id for one in listed] == ["stories", "ids", "tools", "padded", "letters"]
     assert client.models.retrieve("stories").model_extra == {"context_length": 512}
     with pytest.raises(openai.NotFoundError, match="not served here") as caught:
         client.models.retrieve("gpt-4o")
@@ -50,6 +50,16 @@ def test_a_completion_is_what_the_model_says(client, shipped):
     usage = found.usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (5, 16, 21)
     assert usage.model_extra == {"cost": None, "currency": None, "operators": []}
+
+
+def test_with_hidden_lengths_it_says_the_same(client, shipped):
+    chunks = list(
+        client.completions.create(
+            model="padded", prompt=PROMPT, temperature=0, stream=True, extra_body={"return_progress": True}
+        )
+    )
+    assert "".join(choice.text for chunk in chunks for choice in chunk.choices) == plain(shipped).text
+    assert chunks[0].model_extra["prompt_progress"]["total"] == 16  # that the peers see, of 5
 
 
 def test_a_streamed_completion_is_the_same(client, shipped):
