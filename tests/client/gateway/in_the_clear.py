@@ -94,8 +94,8 @@ def embed(texts: Sequence[str], model: str) -> Embedded:
 
 
 class Offered:
-    """`Offers`: "stories"; "padded", the same with hidden lengths of prompts; "ids", which is the same without tokenizer and template; "tools", the same with a template that
-    knows tools; and "letters" if there is an embedder."""
+    """`Offers`: "stories"; "padded", the same with hidden lengths of prompts; "ids", without tokenizer and template; "tools",
+    with a template that knows tools; and "letters" if there is an embedder."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
-import httpx
+import httpx2
 import openai
 import pytest
 
@@ -18,7 +18,9 @@ IMAGE = {"type": "image_url", "image_url": {"url": f"http://192.0.2.1/{CANARY}.p
 
 def post(address, path, body):
     content = body if isinstance(body, str | bytes) else json.dumps(body)
-    return httpx.post(f"{address}/v1/{path}", content=content, headers={"Content-Type": "application/json"}, timeout=20)
+    return httpx2.post(
+        f"{address}/v1/{path}", content=content, headers={"Content-Type": "application/json"}, timeout=20
+    )
 
 
 @pytest.mark.parametrize(

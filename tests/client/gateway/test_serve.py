@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import openai
 import pytest
 from tacit.client import state
@@ -224,8 +224,8 @@ def test_no_log_holds_a_word_of_it(serving, typist, client, url):
     with pytest.raises(openai.BadRequestError):
         client.completions.create(model="stories", prompt=f"{CANARY} " * 300)
     for body in (f'{{"prompt": "{CANARY}"', f'{{"{CANARY}": 1}}'):
-        httpx.post(f"{url}/completions?{CANARY}", content=body, headers={"Content-Type": "application/json"})
-    httpx.get(f"{url}/{CANARY}")
+        httpx2.post(f"{url}/completions?{CANARY}", content=body, headers={"Content-Type": "application/json"})
+    httpx2.get(f"{url}/{CANARY}")
     stream = client.completions.create(model="stories", prompt=f"{CANARY} ran", stream=True, max_tokens=200)
     next(iter(stream))
     stream.close()
@@ -247,7 +247,7 @@ def test_a_token_is_made_and_wanted(typist, serving):
             with pytest.raises(openai.AuthenticationError):
                 wrong.models.list()
             assert wrong.with_options(api_key=token).models.list().data[0].id == "stories"
-        assert httpx.get(f"{where}/health").status_code == 200
+        assert httpx2.get(f"{where}/health").status_code == 200
         assert "warning: other machines can reach this" in process.log.read_text()
     finally:
         process.send_signal(signal.SIGTERM)

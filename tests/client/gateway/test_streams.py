@@ -8,7 +8,7 @@ import json
 import threading
 import time
 
-import httpx
+import httpx2
 import openai
 import pytest
 from in_the_clear import Offered, Watched, gateway
@@ -56,10 +56,10 @@ class Scene:
         self._gateway.__exit__(*about)
 
     def stream(self, path, body):
-        return httpx.stream("POST", self.url + path, json=body, timeout=20)
+        return httpx2.stream("POST", self.url + path, json=body, timeout=20)
 
     def post(self, path, body):
-        return httpx.post(self.url + path, json=body, timeout=20)
+        return httpx2.post(self.url + path, json=body, timeout=20)
 
     def idle_within(self, seconds):
         """Whether within that time nothing is in progress any more."""
@@ -202,8 +202,8 @@ def test_who_leaves_cancels_at_once(shipped, path, stream):
             body | {"stream": stream, "ignore_eos": True} | ({"max_output_tokens": 300} if path == "responses" else {})
         )
         with (
-            contextlib.suppress(httpx.ReadTimeout),
-            httpx.stream("POST", scene.url + path, json=body, timeout=0.6) as got,
+            contextlib.suppress(httpx2.ReadTimeout),
+            httpx2.stream("POST", scene.url + path, json=body, timeout=0.6) as got,
         ):
             lines = got.iter_lines()
             for _ in range(10):
