@@ -19,7 +19,7 @@ from .answer import Answer, ModelFacts
 from .batcher import IDLE, SEQUENCES, Batcher
 from .catalogue import PROTOCOL, Catalogue, Model
 from .connect import Opener
-from .constraints import wanted_form
+from .constraints import Constraint, wanted_form
 from .conversation import Conversation
 from .directory import Directory
 from .embedding import Embeddings, Text, embed
@@ -230,13 +230,14 @@ class Client:
         response_format: Mapping[str, Any] | None = None,
         json_schema: Mapping[str, Any] | None = None,
         grammar: str | None = None,
+        form: Callable[[], Constraint] | None = None,
         number: int = 0,
         pad_prompt: bool = False,
     ) -> Answer:
         """An answer that nobody computes yet, for a `batcher` (with the same `pad_prompt`); checked as `generate` does.
-        `number`: of several answers to one prompt, which draw differently."""
+        `number`: of several answers to one prompt, which draw differently. `form`: one that `constraints` or `tools` made."""
         facts, tokenizer = self._model_of(model, protocol)
-        form = wanted_form(tokenizer, response_format, json_schema, grammar)
+        form = form or wanted_form(tokenizer, response_format, json_schema, grammar)
         return Answer(
             facts,
             tokenizer,

@@ -83,9 +83,9 @@ def json_schema(tokenizer: Tokenizer, schema: Mapping[str, Any]) -> Grammar:
 
 def regex(tokenizer: Tokenizer, pattern: str) -> Grammar:
     """A text that a regular expression matches as a whole; without look-around and back references."""
+    need_chat_extra("an answer of a given form", "llguidance")
     from llguidance import LLMatcher
 
-    need_chat_extra("an answer of a given form", "llguidance")
     return Grammar(tokenizer, LLMatcher.grammar_from_regex(pattern))
 
 

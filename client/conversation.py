@@ -164,7 +164,7 @@ class Conversation:
             raise UsageError(
                 f"a context of {most} tokens cannot be had; the model's is {model.context}, 2 is the least"
             )
-        self.model = replace(model, context=most, eos=tuple(dict.fromkeys((*model.eos, *template.stops))))
+        self.model = replace(model, context=most)
         self._system = system
         self._tokenizer = tokenizer
         self._template = template
@@ -180,7 +180,7 @@ class Conversation:
         self._turn: Turn | None = None
         self._refused: str | None = None  # what was said in a turn that failed
         self._sizes = _sizes(most)
-        self._lock = threading.Lock()  # the session is ended by a timer's thread
+        self._lock = threading.RLock()  # the session is ended by a timer's thread
         self._timer: threading.Timer | None = None
         self._runner: Kept | None = None
         self._held: list[int] = []  # tokens that the session keeps

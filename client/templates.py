@@ -23,6 +23,7 @@ from ..errors import ConfigError, ModelError, UsageError
 from .extras import need_chat_extra
 from .markup import Guard, markup_of
 from .tokens import TextTokenizer, Tokenizer
+from .tools import ToolFormat, tool_format
 
 SECONDS = 5.0  # that a rendering may take
 START_SECONDS = 30.0  # that the process may take to start
@@ -54,10 +55,14 @@ class ChatTemplate:
         return self._chat.template(with_tools=True)
 
     @property
-    def stops(self) -> tuple[int, ...]:
-        """The token that the tokenizer's files call end of text; a chat model ends its turns with it."""
-        found = self._tokenizer.token_id(self._chat.tokens.get("eos_token", ""))
-        return () if found is None else (found,)
+    def tokenizer(self) -> TextTokenizer:
+        """The model's."""
+        return self._tokenizer
+
+    @property
+    def tools(self) -> ToolFormat | None:
+        """How the model writes calls of tools; None if its template knows none."""
+        return tool_format(self.source)
 
     def render(
         self,

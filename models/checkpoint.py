@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
+from ..chatfile import ChatFile
 from ..errors import ModelError
 from ..manifest import Manifest
 from .chat import load_chat
@@ -89,18 +90,25 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         layout = as_sentences(folder, layout, lambda path: _json(_read(path), path))
     tensors, weights_hash = _load_weights(folder, layout)
     bos, eos = _special_tokens(folder, config, layout.spec.vocab)
-    tokenizer = _load_tokenizer(folder / "tokenizer.json", layout.spec.vocab)
+    tokenizer, vocabulary = _load_tokenizer(folder / "tokenizer.json", layout.spec.vocab)
+    chat = None if tokenizer is None else load_chat(folder)
     return Checkpoint(
         name=model_name(name_or_path, folder),
         layout=layout,
         tensors=tensors,
         tokenizer=tokenizer,
-        chat=None if tokenizer is None else load_chat(folder),
+        chat=chat,
         config_hash=hashlib.sha256(config_bytes).hexdigest(),
         weights_hash=weights_hash,
         bos=bos,
-        eos=eos,
+        eos=_with_turns_end(eos, chat, vocabulary),
     )
+
+
+def _with_turns_end(eos: tuple[int, ...], chat: bytes | None, vocabulary: Mapping[str, int]) -> tuple[int, ...]:
+    """A chat model ends its turns with what the tokenizer calls end of text, whether or not the configuration says so too."""
+    end = None if chat is None else vocabulary.get(ChatFile.from_bytes(chat).tokens.get("eos_token", ""))
+    return eos if end is None or end in eos else (*eos, end)
 
 
 def _read(path: Path) -> bytes:
@@ -139,21 +147,21 @@ def _special_tokens(folder: Path, config: Mapping[str, Any], vocab: int) -> tupl
     return bos, tuple(several)
 
 
-def _load_tokenizer(path: Path, vocab: int) -> bytes | None:
-    """tokenizer.json, if there is one, checked to speak of this model's tokens only."""
+def _load_tokenizer(path: Path, vocab: int) -> tuple[bytes | None, dict[str, int]]:
+    """tokenizer.json and its tokens, if there is one, checked to speak of this model's tokens only."""
     if not path.exists():
-        return None
+        return None, {}
     data = _read(path)
     try:
-        ids = Tokenizer.from_str(data.decode()).get_vocab(with_added_tokens=True).values()
+        tokens: dict[str, int] = Tokenizer.from_str(data.decode()).get_vocab(with_added_tokens=True)
     except Exception as error:  # the library raises bare Exceptions
         raise ModelError(f"{path}: not a tokenizer ({str(error)[:200]})") from error
-    last = max(ids, default=-1)
+    last = max(tokens.values(), default=-1)
     if last >= vocab:
         raise ModelError(f"{path}: wrong tokenizer, has token {last}, but the model's vocabulary ends at {vocab - 1}")
     if 2 * (last + 1) < vocab:  # vocabularies are padded by a few rows, not to twice their size
         raise ModelError(f"{path}: wrong tokenizer, ends at token {last}, but the model's vocabulary at {vocab - 1}")
-    return data
+    return data, tokens
 
 
 def _load_weights(folder: Path, layout: Layout) -> tuple[dict[str, NDArray[np.float32]], str]:

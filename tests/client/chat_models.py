@@ -59,6 +59,6 @@ def byte_fallback() -> TextTokenizer:
 
 
 def facts(tokenizer: TextTokenizer, context: int = 4096) -> ModelFacts:
-    end = tokenizer.token_id("</s>")
-    assert end is not None
-    return ModelFacts("chatty", "pair", "0" * 64, tokenizer.vocab, context, 2, tokenizer.token_id("<s>"), (end,))
+    ends = [tokenizer.token_id(text) for text in ("</s>", "<|im_end|>")]
+    eos = tuple(end for end in ends if end is not None)
+    return ModelFacts("chatty", "pair", "0" * 64, tokenizer.vocab, context, 2, tokenizer.token_id("<s>"), eos)

@@ -145,7 +145,7 @@ class Terminal:
         if self.pid == 0:
             os.environ["TERM"] = "dumb"
             os.execv(sys.executable, [*TACIT, "chat", "--cluster", str(cluster.roster_path), *options])
-        self.seen = ""
+        self.seen, self.ended = "", False
 
     def until(self, pattern: str, seconds: float = 40) -> str:
         """What came up to here, and is then forgotten."""
@@ -156,33 +156,57 @@ class Terminal:
         text, self.seen = self.seen[: found.end()], self.seen[found.end() :]
         return text
 
+    def prompt(self) -> None:
+        """Wait until it waits: a signal between what is written and the wait is seen at the next key only."""
+        self.until(r"> $")
+        time.sleep(0.3)
+
     def type(self, text: str) -> None:
         os.write(self.owner, text.encode())
 
     def close(self) -> int:
-        """Its exit status."""
+        """Its exit status, once it has ended by itself."""
         deadline = time.monotonic() + 30
-        try:
-            while (found := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
-                assert time.monotonic() < deadline, self.seen
-                time.sleep(0.02)
-        finally:
-            os.close(self.owner)
+        while (found := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
+            assert time.monotonic() < deadline, self.seen
+            time.sleep(0.02)
+        self.ended = True
         return os.waitstatus_to_exitcode(found[1])
+
+    def end(self) -> None:
+        """However the test ended."""
+        os.close(self.owner)
+        if not self.ended:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def opened(cluster):
+    """Terminals with `tacit chat` on them."""
+    found: list[Terminal] = []
+
+    def open_(*options: str) -> Terminal:
+        found.append(Terminal(cluster, *options))
+        return found[-1]
+
+    yield open_
+    for terminal in found:
+        terminal.end()
 
 
 CTRL_C, CTRL_D = "\x03", "\x04"
 
 
-def test_ctrl_c_stops_an_answer_and_keeps_the_session(cluster):
-    terminal = Terminal(cluster, *GREEDY, "--max-new-tokens", "400")
+def test_ctrl_c_stops_an_answer_and_keeps_the_session(opened):
+    terminal = opened(*GREEDY, "--max-new-tokens", "400")
     terminal.until(r"Ctrl-D ends")
-    terminal.until(r"> ")
+    terminal.prompt()
     terminal.type("Tell me a story about a robot.\n")
     terminal.until("Once upon a time")
     terminal.type(CTRL_C)
     assert "Hazel was very proud" not in terminal.until("stopped; what was said by then stands")
-    terminal.until("> ")
+    terminal.prompt()
     terminal.type(CTRL_C)  # at the prompt it ends nothing
     terminal.until("/quit or Ctrl-D ends")
     terminal.type("Tell me a story about a cat.\n")
@@ -193,12 +217,13 @@ def test_ctrl_c_stops_an_answer_and_keeps_the_session(cluster):
     shown = terminal.until(r"peer-2[^\n]*\n")
     assert re.search(r"before it\s+\d+ tokens, \d\d+ of them kept", shown)
     assert "session 1" in shown
+    terminal.prompt()
     terminal.type(CTRL_D)
     assert terminal.close() == 0
 
 
-def test_on_a_terminal_an_error_is_said_and_the_talk_goes_on(cluster):
-    terminal = Terminal(cluster)
+def test_on_a_terminal_an_error_is_said_and_the_talk_goes_on(opened):
+    terminal = opened()
     for typed, shown in (
         ("/nonsense", "error: there is no command /nonsense"),
         ("/retry", "error: nothing was said"),
@@ -210,17 +235,17 @@ def test_on_a_terminal_an_error_is_said_and_the_talk_goes_on(cluster):
         ("/help", "/stats"),
         ("x " * 600, "error: [^\n]*room for\\s+512"),
     ):
-        terminal.until("> ")
+        terminal.prompt()
         terminal.type(typed + "\n")
         terminal.until(shown)
-    terminal.until("> ")
+    terminal.prompt()
     terminal.type("/quit\n")
     assert terminal.close() == 0
 
 
-def test_a_terminal_that_goes_away_ends_it(cluster):
-    terminal = Terminal(cluster)
-    terminal.until("> ")
+def test_a_terminal_that_goes_away_ends_it(opened):
+    terminal = opened()
+    terminal.prompt()
     os.kill(terminal.pid, signal.SIGTERM)
     assert terminal.close() == 128 + signal.SIGTERM
 

@@ -314,3 +314,10 @@ def test_markup_stays_what_it_is_where_nobody_types_any(chatml, tokenizer):
     guarded = chatml.encode([{"role": "user", "content": 'the {": im_ é'}, {"role": "user", "content": "<s>"}])
     assert guarded[: len(ids) - 12] == ids[: len(ids) - 12]
     assert CHATML in chatml.source
+
+
+def test_a_template_says_whether_and_how_its_model_calls_tools(chatml, made):
+    assert chatml.tools is None
+    found = made("{% if tools %}<tool_call>{% endif %}").tools
+    assert found is not None
+    assert found.name == "hermes"

@@ -10,6 +10,8 @@ from tacit.chatfile import ChatFile
 from tacit.errors import ModelError
 from tacit.models.chat import load_chat
 from tacit.models.checkpoint import load_checkpoint
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 
 def write(folder, **config):
@@ -74,3 +76,13 @@ def test_the_shipped_models_manifest_states_the_templates_hash():
     checkpoint = load_checkpoint("stories")
     assert checkpoint.chat is not None
     assert checkpoint.manifest().chat_hash == hashlib.sha256(checkpoint.chat).hexdigest()
+
+
+def test_what_the_tokenizer_calls_end_of_text_ends_an_answer_too(llama):
+    words = {f"w{number}": number for number in range(17)}
+    Tokenizer(WordLevel(words, unk_token="w0")).save(str(llama.path / "tokenizer.json"))
+    for end, expected in (("w9", (2, 3, 9)), ("w3", (2, 3)), ("unknown", (2, 3))):
+        write(llama.path, chat_template="x", eos_token=end)
+        assert load_checkpoint(llama.path).eos == expected
+    write(llama.path, eos_token="w9")  # without a chat template there are no turns
+    assert load_checkpoint(llama.path).eos == (2, 3)
