@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..answer import Answer
 from ..sampling import Sampling
@@ -78,10 +78,9 @@ def answers_to(
     shape: Shape,
 ) -> list[Answer]:
     """`n` answers to one prompt, which draw differently. Raises UsageError."""
-    facts = replace(served.facts, eos=tuple(dict.fromkeys((*served.facts.eos, *shape.turns))))
     return [
         Answer(
-            facts,
+            served.facts,
             served.tokenizer,
             prompt,
             max_new_tokens=max_tokens,

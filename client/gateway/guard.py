@@ -31,6 +31,8 @@ log = logging.getLogger("tacit.gateway")
 
 MAX_BODY = 8 << 20  # bytes
 
+_FRAMES = 8  # of an unknown error, in the log
+
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
@@ -85,9 +87,8 @@ class Guard:
             if not started:
                 await self._readable(problem, scope).response(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - the message of an unknown error may hold a prompt: it is not logged
-            where = " < ".join(
-                f"{one.filename}:{one.lineno}" for one in reversed(traceback.extract_tb(error.__traceback__))
-            )
+            frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
+            where = " < ".join(f"{one.filename}:{one.lineno}" for one in frames)
             log.error("%s %s failed inside: %s at %s", scope["method"], _route(scope), type(error).__name__, where)
             if not started:
                 inside = Problem(500, "the gateway failed inside; its log says where", code="internal", retry=False)

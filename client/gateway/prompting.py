@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..constraints import Grammar, from_response_format, json_schema
-from ..tools import ToolFormat, call_grammar, parse_calls, tool_format, tool_names
+from ..tools import ToolFormat, call_grammar, parse_calls, tool_names
 from .problems import Problem
 from .replies import CalledFunction, ToolCall
 from .requests import (
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the tokens of an answer are chosen by, beside the model. `turns`: end-of-turn tokens of a conversation."""
+    """What the tokens of an answer are chosen by, beside the model."""
 
     bias: Mapping[int, float] = field(default_factory=dict)
     form: Grammar | None = None
-    turns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def chat_shape(served: Served, request: ChatRequest) -> Shape:
         raise Problem(
             400, "response_format with tools needs tool_choice: 'none'", param="response_format", code="invalid_value"
         )
-    return Shape(bias_of(request), calls or form, _template(served).stops)
+    return Shape(bias_of(request), calls or form)
 
 
 def text_shape(served: Served, text: TextConfig | None) -> Shape:
@@ -80,7 +79,7 @@ def text_shape(served: Served, text: TextConfig | None) -> Shape:
         form = None
     else:
         form = from_response_format(served.tokenizer, {"type": wanted.type})
-    return Shape(form=form, turns=_template(served).stops)
+    return Shape(form=form)
 
 
 def chat_prompt(served: Served, request: ChatRequest) -> list[int]:
@@ -144,7 +143,7 @@ def _called_form(served: Served, request: ChatRequest) -> Grammar | None:
 
 def _tool_format(served: Served) -> ToolFormat:
     """How the model writes calls. Raises Problem for one that was not taught to."""
-    found = tool_format(_template(served).source)
+    found = _template(served).tools
     if found is None:
         raise Problem(
             400, f"the chat template of {served.facts.name} knows no tools", param="tools", code="unsupported_parameter"

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-EXAMPLES = 30  # of each operation, valid and not
+EXAMPLES = 20  # of each operation, valid and not
 POSITIVE, NEGATIVE = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
 CHECKS = (
     schemathesis.checks.not_a_server_error,

@@ -8,6 +8,7 @@ import logging
 import httpx2
 import openai
 import pytest
+from in_the_clear import Offered, gateway
 
 CANARY = "Zebedee-juggled-nine-lemons"
 CHAT = {"model": "stories", "messages": [{"role": "user", "content": CANARY}]}
@@ -118,3 +119,17 @@ def test_a_prompt_of_all_the_context_has_room_for_one_token(client):
     found = client.completions.create(model="stories", prompt=[5] * 512, temperature=0)
     assert found.usage.completion_tokens == 1
     assert found.choices[0].finish_reason == "length"
+
+
+def test_a_fault_of_the_gateway_is_said_without_its_words(shipped, caplog):
+    class Broken(Offered):
+        def get(self, name):
+            raise KeyError(CANARY)
+
+    with gateway(Broken(shipped)) as broken:
+        answer = post(broken, "completions", TEXT)
+    assert answer.status_code == 500
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.json()["error"]["code"] == "internal"
+    assert "POST /v1/completions failed inside: KeyError at" in caplog.text
+    assert CANARY not in answer.text + caplog.text
