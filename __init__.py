@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .client.api import Client
+    from .client.embedding import Embeddings
     from .client.generation import Generation
     from .client.launch import Cluster
     from .client.policy import Policy
@@ -39,6 +40,7 @@ __all__ = [
     "Cluster",
     "Completion",
     "ConfigError",
+    "Embeddings",
     "Generation",
     "IdentityError",
     "ModelError",
@@ -62,6 +64,7 @@ __all__ = [
 _HOME = {
     "Client": "client.api",
     "Cluster": "client.launch",
+    "Embeddings": "client.embedding",
     "Generation": "client.generation",
     "Completion": "client.results",
     "Piece": "client.results",

@@ -127,10 +127,13 @@ class Batch:
 class Lengths:
     """How long each sequence of a session is; whether a step may come next."""
 
-    def __init__(self, sequences: int, step_tokens: int, step_pairs: int, kept_tokens: int, context: int) -> None:
-        """As announced (`sizes.Sizes`); `context` is the model's."""
+    def __init__(
+        self, sequences: int, step_tokens: int, step_pairs: int, kept_tokens: int, context: int, causal: bool = True
+    ) -> None:
+        """As announced (`sizes.Sizes`); `context` is the model's. Without `causal` every step takes whole sequences, and
+        nothing is kept of them."""
         self._limits = sequences, step_tokens, step_pairs, kept_tokens
-        self._context = context
+        self._context, self._causal = context, causal
         self._kept: dict[int, int] = {}
 
     @property
@@ -140,7 +143,7 @@ class Lengths:
 
     def copy(self) -> Lengths:
         """The same, to try what comes next."""
-        other = Lengths(*self._limits, self._context)
+        other = Lengths(*self._limits, self._context, self._causal)
         other._kept = dict(self._kept)
         return other
 
@@ -164,17 +167,19 @@ class Lengths:
                 raise ValueError("is a step with a sequence that has no new token")
             if part.start > kept.get(part.source, 0) or (part.source != part.slot and part.source not in kept):
                 raise ValueError("is a step that goes on from tokens that are not there")
+            if not self._causal and (part.start or part.source != part.slot):
+                raise ValueError("is a step with a part of a sequence, for a model that takes them whole")
             if part.total > self._context:
                 raise ValueError(f"is a step of {part.total} tokens in a context of {self._context}")
         kept |= {part.slot: part.total for part in batch.parts}
         for what, found, most in (
             ("new tokens", batch.rows, step_tokens),
-            ("pairs of tokens", batch.pairs(), step_pairs),
+            ("pairs of tokens", batch.pairs(self._causal), step_pairs),
             ("kept tokens", sum(kept.values()), kept_tokens),
         ):
             if found > most:
                 raise ValueError(f"is a step with {found} {what}, announced were at most {most}")
-        self._kept = kept
+        self._kept = kept if self._causal else {}
 
 
 def written(parts: Sequence[Part]) -> str:

@@ -17,6 +17,7 @@ from .errors import ModelError
 FORMAT = 1
 LARGEST = 1 << 20  # bytes of a manifest; a 100-layer model with its ranges takes about 100 KB
 _COUNTS = ("layers", "heads", "kv_heads", "head_size", "width", "hidden", "vocab", "context")
+ENCODERS = ("bert",)
 _HASHES = ("config_hash", "weights_hash")
 
 
@@ -65,6 +66,11 @@ class Manifest:
 
     def _is_token(self, value: object) -> bool:
         return _is_int(value) and 0 <= value < self.vocab  # type: ignore[operator]
+
+    @property
+    def embedding(self) -> int | None:
+        """Entries of the vector that an encoder gives of a text; None for a model that continues texts."""
+        return self.width if self.architecture in ENCODERS else None
 
     def to_bytes(self) -> bytes:
         """The canonical bytes."""

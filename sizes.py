@@ -61,9 +61,9 @@ class Sizes(Record):
             max(self.kept_tokens, again.kept_tokens),
         )
 
-    def lengths(self, context: int) -> Lengths:
+    def lengths(self, context: int, causal: bool = True) -> Lengths:
         """Of a session of this size, before its first step."""
-        return Lengths(self.sequences, self.step_tokens, self.step_pairs, self.kept_tokens, context)
+        return Lengths(self.sequences, self.step_tokens, self.step_pairs, self.kept_tokens, context, causal)
 
     def fits(self, context: int) -> bool:
         """Whether a model of this context can have such sequences."""

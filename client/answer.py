@@ -28,7 +28,13 @@ class ModelFacts:
     layers: int
     bos: int | None
     eos: tuple[int, ...]
+    embedding: int | None = None  # entries of a text's vector, for an encoder; None: the model continues texts
     rotary: bool = True  # positions are relative
+
+    @property
+    def revealed(self) -> int:
+        """Columns of what the peers give: logits, or a vector."""
+        return self.vocab if self.embedding is None else self.embedding
 
 
 class Answer:
@@ -52,6 +58,8 @@ class Answer:
         """`number`: of several answers to one prompt, which draw differently. `padded`: hide the prompt's length. `bias`: added
         to the logits of these tokens, from -100 (never) to 100 (always). `constraint`: the form of this answer, see
         constraints.py; it ends where that is complete. Raises UsageError for what cannot be done."""
+        if model.embedding is not None:
+            raise UsageError(f"{model.name} embeds texts and continues none: choose another model, or use embed")
         if constraint is not None and (stop or ignore_eos):
             raise UsageError(
                 "an answer of a given form takes no stop strings and no ignore_eos: its form says where it ends"

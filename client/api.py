@@ -22,6 +22,7 @@ from .connect import Opener
 from .constraints import Constraint, wanted_form
 from .conversation import Conversation
 from .directory import Directory
+from .embedding import Embeddings, Text, embed
 from .generation import Generation, Runner
 from .many import complete_all
 from .policy import Policy, configured_policy
@@ -161,6 +162,27 @@ class Client:
             padded=pad_prompt,
         )
 
+    def embed(
+        self,
+        texts: Text | Sequence[Text],
+        *,
+        model: str | None = None,
+        truncate: bool = False,
+        normalise: bool = True,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        on_resume: Callable[[Resume], None] = lambda resume: None,
+    ) -> Embeddings:
+        """A vector for each text, of which the peers see neither: (B, C) float32, each of length 1.
+
+        `texts` is a text or several (or token ids, taken as they are). All go through in one session, many to a step. Longer
+        texts than the model takes are refused, or cut with `truncate`. Without `normalise` vectors are means over tokens,
+        of any length. `progress` is told of texts done and of all. Peers see how many texts there are and how long each is.
+        Raises UsageError before anything is sent, and then as `generate` does; a lost peer is mended as there.
+        """
+        facts, tokenizer = self._model_of(model, PROTOCOL, embeds=True)
+        start = self._starter(facts, on_resume, padded=False)
+        return embed(facts, tokenizer, texts, start, truncate=truncate, normalise=normalise, progress=progress)
+
     def complete_all(
         self,
         prompts: Sequence[str | Sequence[int]],
@@ -244,11 +266,11 @@ class Client:
         facts, _ = self._model_of(model, PROTOCOL)
         return Batcher(facts, self._starter(facts, on_resume, pad_prompt), sequences=sequences, idle=idle)
 
-    def _model_of(self, model: str | None, protocol: str) -> tuple[ModelFacts, Tokenizer]:
+    def _model_of(self, model: str | None, protocol: str, embeds: bool = False) -> tuple[ModelFacts, Tokenizer]:
         self._check_open()
         if protocol not in PROTOCOLS:
             raise UsageError(f"{protocol!r} is not a protocol of sessions; choose one of {', '.join(PROTOCOLS)}")
-        found = self._catalogue.get(model or self._model)
+        found = self._catalogue.get(model or self._model, embeds)
         return replace(found.facts, protocol=protocol), found.tokenizer
 
     def _starter(

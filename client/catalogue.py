@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..chatfile import ChatFile
 from ..errors import PeerError, TacitError, UsageError
-from ..manifest import Manifest
+from ..manifest import ENCODERS, Manifest
 from . import tokens
 from .answer import ModelFacts
 from .directory import Directory
@@ -40,11 +40,13 @@ class Catalogue:
     def names(self) -> list[str]:
         return [str(model["name"]) for model in self._directory.models()]
 
-    def get(self, name: str | None) -> Model:
-        """The model of this name, or the only one there is. Raises UsageError for a name not served."""
+    def get(self, name: str | None, embeds: bool = False) -> Model:
+        """The model of this name; without one the only one there is, or the only one that does what is wanted (`embeds` texts,
+        or continues them). Raises UsageError for a name not served."""
         if name is None or name not in self._models:
-            served = self.names()
-            name = _chosen(name, served)
+            served = {str(model["name"]): model.get("architecture") in ENCODERS for model in self._directory.models()}
+            fit = [one for one, encoder in served.items() if encoder == embeds]
+            name = fit[0] if name is None and len(fit) == 1 else _chosen(name, list(served))
         if name not in self._models:
             self._models[name] = self._fetch(name)
         return self._models[name]
@@ -75,6 +77,7 @@ class Catalogue:
             layers=manifest.layers,
             bos=manifest.bos,
             eos=manifest.eos,
+            embedding=manifest.embedding,
             rotary=manifest.rope_theta is not None,
         )
         return Model(facts, tokens.load(definition, facts.vocab, facts.bos), chat)

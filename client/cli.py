@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from ..errors import TacitError
 from .cli_chat import chat
+from .cli_embed import embed
 from .cli_estimate import calibrate, estimate
 from .cli_network import PROFILES, network_app
 from .cli_nodes import coordinator, identity_app, peer
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(identity_app, name="identity")
 app.add_typer(config_app, name="config")
 app.add_typer(peers_app, name="peers")
+app.command()(embed)
 app.command()(calibrate)
 app.command()(estimate)
 app.add_typer(network_app, name="network")

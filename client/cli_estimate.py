@@ -25,8 +25,8 @@ def estimate(
         str,
         typer.Option(help="A config.json, a folder with one, or a shipped name. Without weights, shapes are enough."),
     ],
-    prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 128,
-    new: Annotated[int, typer.Option(min=1, help="New tokens of the answer.")] = 64,
+    prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt, or of a text to embed.")] = 128,
+    new: Annotated[int, typer.Option(min=1, help="New tokens of the answer; none of an encoder's.")] = 64,
     network: Annotated[
         list[str] | None,
         typer.Option(

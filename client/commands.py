@@ -111,8 +111,8 @@ def run_ask(
     rules["policy"] = configured_policy(config, name, **policy)
     model = config.get("client.model", model, name)
     with (
-        traced(trace, meant.file if meant else None, _notice) as rules["trace"],
-        connected(cluster if meant else None, meant is not None, model, rules) as (client, served),
+        traced(trace, meant.file if meant else None, notice) as rules["trace"],
+        client_of(cluster if meant else None, meant is not None, model, rules) as (client, served),
     ):
         _answer(client.generate(prompt, model=served, protocol=protocol, on_resume=say_resumed, **settings), as_json)
 
@@ -235,7 +235,7 @@ def run_status(cluster: str | None, trust_on_first_use: bool, as_json: bool, wat
 
     meant = need(cluster, Config.load())
     if trust_on_first_use:
-        meant.pinned(trust_on_first_use=True, say=_notice)
+        meant.pinned(trust_on_first_use=True, say=notice)
     if watch:
         interrupt_on_signals()
     status.run_status(meant.where, as_json=as_json, watch=watch)
@@ -304,28 +304,28 @@ def utc(seconds: float) -> str:
 
 
 @contextmanager
-def connected(
-    cluster: str | None, there: bool, model: str | None, rules: dict[str, Any]
+def client_of(
+    cluster: str | None, there: bool, model: str | None, rules: dict[str, Any], default: str | None = None
 ) -> Iterator[tuple[Client, str | None]]:
-    """A client of the cluster meant, and the model's name there; starts a cluster where none is `there`."""
+    """A client of the cluster meant, and the model's name there; starts a cluster where none is `there`, of `default`."""
     from .api import Client
     from .launch import DEFAULT_MODEL, Cluster
 
     if there:
-        with Client(cluster, notice=_notice, **rules) as client:
+        with Client(cluster, notice=notice, **rules) as client:
             yield client, _served(client, model)
         return
-    own = Cluster(model=model or DEFAULT_MODEL, trace=rules["trace"])
+    own = Cluster(model=model or default or DEFAULT_MODEL, trace=rules.get("trace"))
     try:
         with _progress() as say:
             own.start(say)
-        with Client(own, notice=_notice, **rules) as client:
+        with Client(own, notice=notice, **rules) as client:
             yield client, _served(client, model)
     finally:
         _stop(own)
 
 
-def _notice(what: str) -> None:
+def notice(what: str) -> None:
     _err.print(f"[yellow]{escape(what)}[/]")
 
 

@@ -128,6 +128,7 @@ class Opener:
             peers=self.names(seated),
             vocab=self._model.vocab,
             layers=self._model.layers,
+            revealed=self._model.revealed,
             timeout=self._timeout,
             auditor=Auditor(seated.seats, seated.quotes, self.pinned, self._book),
             price=seated.price,

@@ -45,7 +45,7 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    logits: NDArray[np.float64]  # (B, V)
+    logits: NDArray[np.float64]  # (B, V); of an encoder the sums of its last rows, (B, C)
     cost: StepCost
 
 

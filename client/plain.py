@@ -11,6 +11,7 @@ from ..receipts import Receipt
 from . import tokens
 from .answer import ModelFacts
 from .constraints import wanted_form
+from .embedding import Embeddings, Text, embed
 from .extras import need_peer_extra
 from .feeds import Feed, batch_of
 from .generation import Generation, Step, StepCost
@@ -71,6 +72,7 @@ class PlainModel:
             layers=self._spec.layers,
             bos=checkpoint.bos,
             eos=checkpoint.eos,
+            embedding=self._spec.width if self._spec.encoder else None,
             rotary=self._spec.rope_theta is not None,
         )
         self.tokenizer = tokens.load(checkpoint.tokenizer, self._spec.vocab, checkpoint.bos)
@@ -99,6 +101,12 @@ class PlainModel:
             ignore_eos=ignore_eos,
             bias=logit_bias,
             constraint=None if form is None else form(),
+        )
+
+    def embed(self, texts: Text | Sequence[Text], **settings: Any) -> Embeddings:
+        """Vectors, as `Client.embed` gives them. Raises UsageError for what cannot be done."""
+        return embed(
+            self.facts, self.tokenizer, texts, lambda sizes: PlainRunner(self._spec, self._weights), **settings
         )
 
 

@@ -2,7 +2,8 @@
 
 | step | to each compute peer | from each compute peer |
 | --- | --- | --- |
-| 0 | "tokens": a DPF key for every token of the prompts | "logits": V shares of 32 bits for each sequence, and what they cost |
+| 0 | "tokens": a DPF key for every token of the prompts | "logits": V shares of 32 bits for each sequence, and what they cost; |
+| | | of an encoder C |
 | k | "tokens": a key for each token just chosen, or for what else is new | "logits" |
 | last | "end" | "account", then "receipt": signed |
 
@@ -60,6 +61,7 @@ class PrivateSession:
         vocab: int,
         layers: int,
         timeout: float,
+        revealed: int | None = None,
         auditor: Auditor | None = None,
         price: Price | None = None,
         recorder: Recorder | None = None,
@@ -67,14 +69,15 @@ class PrivateSession:
     ) -> None:
         """`session` is the id of 16 bytes that links and statements carry, `peers` names them in role order.
 
-        `timeout` is for each step, in seconds. With an `auditor`, the peers owe receipts at the end. `price`: what the
-        peers quoted together. `recorder`: of what this client does, closed with the session. `padded`: with
-        every step go shares of which tokens count (`padding`).
+        `timeout` is for each step, in seconds. `revealed`: columns of what the peers give; None: `vocab`. With an `auditor`, the
+        peers owe receipts at the end. `price`: what the peers quoted together. `recorder`: of what this client does, closed with
+        the session. `padded`: with every step go shares of which tokens count (`padding`).
         """
         self.peers = peers
         self._circle = circle
         self._links = links
         self._vocab = vocab
+        self._revealed = vocab if revealed is None else revealed
         self._layers = layers
         self._timeout = timeout
         self._tree_keys = tree_keys(session)
@@ -88,7 +91,10 @@ class PrivateSession:
         self.receipts: tuple[Receipt, ...] = ()
 
     def step(self, feeds: Sequence[Feed], ahead: int, forget: Sequence[int] = ()) -> Step:
-        """Logits after the last token of each feed. Raises PeerLost, PeerError or NetworkError, which end the session everywhere."""
+        """Logits after the last token of each feed, or an encoder's sum over its rows.
+
+        Raises PeerLost, PeerError or NetworkError, which end the session everywhere.
+        """
         before = self._client_bytes()
         if self._recorder is not None:
             self._recorder.begin(self._step, "keys")
@@ -161,7 +167,7 @@ class PrivateSession:
             self._recorder.close(ended)
 
     def _receive(self, link: Link, sequences: int) -> _Share:
-        message = link.receive("logits", size=4 * self._vocab * sequences, timeout=self._timeout)
+        message = link.receive("logits", size=4 * self._revealed * sequences, timeout=self._timeout)
 
         def field(name: str, low: int, high: int) -> int:
             try:
@@ -173,7 +179,7 @@ class PrivateSession:
         field("step", self._step, self._step)
         field("rows", sequences, sequences)
         field("bits", _BITS, _BITS)
-        field("count", self._vocab, self._vocab)
+        field("count", self._revealed, self._revealed)
         field("layers", self._layers, self._layers)
         scale = field("scale", 0, _MAX_SCALE)
         cost = StepCost(
@@ -184,7 +190,7 @@ class PrivateSession:
             compute_us=field("compute_us", 0, _COUNTER),
             waiting_us=field("wait_us", 0, _COUNTER),
         )
-        return _Share(np.frombuffer(message.body, "<u4").reshape(sequences, self._vocab), scale, cost)
+        return _Share(np.frombuffer(message.body, "<u4").reshape(sequences, self._revealed), scale, cost)
 
     def _wrong(self, link: Link, reason: str) -> PeerError:
         error = PeerError(link.remote, reason)

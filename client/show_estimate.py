@@ -96,6 +96,10 @@ def run_estimate(
 
     check_protocol(protocol)
     subject = read_subject(model)
+    if subject.spec.encoder:
+        new = 1
+        if sweep is not None:
+            raise UsageError(f"--sweep draws the tokens of an answer, and {subject.name} gives none: leave it out")
     check_lengths(subject, prompt, new)
     rates = _rates()
     where = Placement(cores or rates.cores, machines)
@@ -164,19 +168,21 @@ def _show(found: Estimate, rates: Rates, where: Any) -> None:
         f"[bold]{subject.name}[/]: {spec.architecture}, {_count(subject.parameters)} parameters, {spec.layers} layers, "
         f"{spec.width} wide, {spec.heads} heads on {spec.kv_heads} for keys and values, vocabulary {spec.vocab}"
     )
-    _out.print(f"{found.protocol} on {found.network}, {found.prompt} tokens of prompt, {found.new} new")
+    what = "a text of {0} tokens" if spec.encoder else "{0} tokens of prompt, {1} new"
+    _out.print(f"{found.protocol} on {found.network}, {what.format(found.prompt, found.new)}")
+    columns = 1 if spec.encoder else 2
     table = Table()
     table.add_column("")
-    table.add_column("to the first token", justify="right")
-    table.add_column("each token after it", justify="right")
+    for heading in ("to the vector",) if spec.encoder else ("to the first token", "each token after it"):
+        table.add_column(heading, justify="right")
     for name, part in (("time", "all"), ("  compute", "compute"), ("  latency", "latency"), ("  transfer", "transfer")):
-        table.add_row(name, *(_time(getattr(split, part)) for split in (found.first, found.token)))
+        table.add_row(name, *(_time(getattr(split, part)) for split in (found.first, found.token)[:columns]))
     if found.protocol == "pair":
-        costs = (found.prompt_cost, found.token_cost)
+        costs = (found.prompt_cost, found.token_cost)[:columns]
         table.add_row("rounds", *(str(cost.rounds) for cost in costs))
         table.add_row("online, both ways", *(size(2 * cost.online) for cost in costs))
         table.add_row("offline, dealer to both", *(size(cost.offline0 + cost.offline1) for cost in costs))
-        table.add_row("dealer's own work", _time(found.prompt_dealer_ms), _time(found.dealer_ms))
+        table.add_row("dealer's own work", *map(_time, (found.prompt_dealer_ms, found.dealer_ms)[:columns]))
     _out.print(table)
     if found.protocol == "pair":
         _out.print(f"{found.rounds_per_layer} rounds a layer; limited by {found.limit}")

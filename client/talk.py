@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ConfigError, TacitError, UsageError
-from .commands import connected, say_resumed, size, write
+from .commands import client_of, say_resumed, size, write
 from .conversation import Conversation, Said, Turn
 
 _PROMPT, _MORE = "> ", ". "
@@ -63,7 +63,7 @@ def run_chat(
     name = meant.name if meant else None
     rules = {**rules, "policy": configured_policy(config, name, **policy), "trace": None}
     model = config.get("client.model", model, name)
-    with connected(cluster if meant else None, meant is not None, model, rules) as (client, served):
+    with client_of(cluster if meant else None, meant is not None, model, rules) as (client, served):
         waiting = _Waiting()
         conversation = client.chat(
             model=served,

@@ -22,6 +22,9 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]: ...
 
+    def shortened(self, text: str, most: int) -> list[int]:
+        """The same of the text's beginning: at most so many tokens, marks of begin and end among them."""
+
     def decode(self, token_ids: Sequence[int]) -> str: ...
 
 
@@ -105,6 +108,13 @@ class TextTokenizer:
         # An empty prompt is fine where a start-of-text token gives the model something to start from.
         return token_ids if token_ids or self._bos is None else [self._bos]
 
+    def shortened(self, text: str, most: int) -> list[int]:
+        self._tokenizer.enable_truncation(most)
+        try:
+            return self.encode(text)
+        finally:
+            self._tokenizer.no_truncation()
+
     def decode(self, token_ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
         return text
@@ -131,6 +141,9 @@ class IdTokenizer:
             raise UsageError(
                 "this model has no tokenizer: give the prompt as token ids, numbers separated by spaces"
             ) from None
+
+    def shortened(self, text: str, most: int) -> list[int]:
+        return self.encode(text)[:most]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return " ".join(map(str, token_ids))
@@ -229,17 +242,23 @@ def load(definition: bytes | None, vocab: int, bos: int | None) -> Tokenizer:
     return IdTokenizer(vocab) if definition is None else TextTokenizer(definition, vocab, bos)
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[int], context: int) -> list[int]:
-    """Token ids of a prompt, checked before anything is sent. Raises UsageError."""
-    if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
-        raise UsageError(f"a prompt is text or a sequence of token ids, not {type(prompt).__name__}")
-    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+def checked_ids(tokenizer: Tokenizer, text: str | Sequence[int], what: str) -> list[int]:
+    """Token ids of `what` ("the prompt"), at least one. Raises UsageError."""
+    if isinstance(text, bytes | bytearray) or not isinstance(text, Sequence):
+        raise UsageError(f"{what} should be text or a sequence of token ids, not {type(text).__name__}")
+    ids = tokenizer.encode(text) if isinstance(text, str) else list(text)
     if not ids:
-        raise UsageError("the prompt is empty and this model has no start-of-text token to begin with")
+        raise UsageError(f"{what} is empty and this model has no start-of-text token to begin with")
     for place, token_id in enumerate(ids, 1):
         if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < tokenizer.vocab:
             # The place, not the value: a prompt's content does not belong in an error.
-            raise UsageError(f"item {place} of the prompt is no token id of this model (0 to {tokenizer.vocab - 1})")
+            raise UsageError(f"item {place} of {what} is no token id of this model (0 to {tokenizer.vocab - 1})")
+    return ids
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[int], context: int) -> list[int]:
+    """Token ids of a prompt, checked before anything is sent. Raises UsageError."""
+    ids = checked_ids(tokenizer, prompt, "the prompt")
     if len(ids) > context:
         raise UsageError(f"the prompt has {len(ids)} tokens and the model's context is {context}: shorten the prompt")
     return ids

@@ -26,6 +26,7 @@ from ..manifest import Manifest
 from .chat import load_chat
 from .layout import Layout, read_layout
 from .locate import locate, model_name
+from .sentences import as_sentences
 
 _DTYPES = ("F32", "F16", "BF16")
 _LARGEST_JSON = 64 << 20  # a tokenizer.json of a large vocabulary has 20 MB
@@ -85,6 +86,8 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         layout = read_layout(config)
     except ModelError as error:  # of several models a cluster serves, which one
         raise ModelError(f"{folder}/{error}") from None
+    if layout.spec.encoder:
+        layout = as_sentences(folder, layout, lambda path: _json(_read(path), path))
     tensors, weights_hash = _load_weights(folder, layout)
     bos, eos = _special_tokens(folder, config, layout.spec.vocab)
     tokenizer, vocabulary = _load_tokenizer(folder / "tokenizer.json", layout.spec.vocab)
@@ -118,11 +121,15 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _parse(data: bytes, path: Path) -> dict[str, Any]:
+def _json(data: bytes, path: Path) -> Any:
     try:
-        value = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: damaged, not JSON ({type(error).__name__})") from error
+
+
+def _parse(data: bytes, path: Path) -> dict[str, Any]:
+    value = _json(data, path)
     if not isinstance(value, dict):
         raise ModelError(f"{path}: should hold a JSON object, not {type(value).__name__}")
     return value

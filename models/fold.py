@@ -4,8 +4,11 @@
 - LayerNorm subtracts the mean of the residual stream. If everything that writes the stream (embeddings, output and down
   matrices, their biases) has its mean over the width removed, the stream has mean zero and LayerNorm is RMSNorm.
 - 1 / sqrt(D) multiplies the query columns.
+- Where BERT's normalised row n goes on in the residual stream, it does as n g + b less the mean of either (`scale`); at the
+  end nothing is subtracted. The token type of all tokens is the first one: it is in the positions.
 
-All matrices are (in, out). Names: embed, positions, layers.{i}.{qkv, out, gate_up | up, down}.{weight, bias}, head.
+All matrices are (in, out). Names: embed, positions, layers.{i}.{qkv, out, gate_up | up, down}.{weight, bias}, head; of BERT
+layers.{i}.{skip1, skip2}.{scale, mean, bias} and head.{scale, bias} too.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ Weights = dict[str, Array]
 def fold(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """The spec and folded float64 weights of a checkpoint."""
     spec = checkpoint.layout.spec
-    weights = _llama(checkpoint, spec) if spec.architecture == "llama" else _gpt2(checkpoint, spec)
+    weights = {"llama": _llama, "gpt2": _gpt2, "bert": _bert}[spec.architecture](checkpoint, spec)
     return spec, {name: np.ascontiguousarray(value) for name, value in weights.items()}
 
 
@@ -77,6 +80,45 @@ def _gpt2(checkpoint: Checkpoint, spec: Spec) -> Weights:
             w[f"{layer}.{site}.bias"] = _centred(tensor(f"{h}.{name}.bias"))
     head = embed if checkpoint.layout.tied else tensor("lm_head.weight")
     w["head.weight"], w["head.bias"] = behind("ln_f", head.T, 0.0)
+    return w
+
+
+def _bert(checkpoint: Checkpoint, spec: Spec) -> Weights:
+    def tensor(name: str) -> Array:
+        return checkpoint.tensors[name].astype(np.float64)
+
+    def linear(*names: str) -> tuple[Array, Array]:
+        """Projections (out, in) side by side: (in, sum of outs), and their biases."""
+        weight: Array = np.concatenate([tensor(f"{name}.weight").T for name in names], axis=1)
+        bias: Array = np.concatenate([tensor(f"{name}.bias") for name in names])
+        return weight, bias
+
+    def norm(name: str) -> tuple[Array, Array]:
+        return tensor(f"{name}.LayerNorm.weight"), tensor(f"{name}.LayerNorm.bias")
+
+    types, positions = (tensor(f"embeddings.{name}_embeddings.weight") for name in ("token_type", "position"))
+    w = {
+        "embed": _centred(tensor("embeddings.word_embeddings.weight")),
+        "positions": _centred(positions[: spec.context] + types[0]),
+    }
+    g, b = norm("embeddings")
+    for i in range(spec.layers):
+        at, layer = f"encoder.layer.{i}", f"layers.{i}"
+        for site, inner, outer, names in (
+            ("skip1", "qkv", "out", [f"attention.self.{name}" for name in ("query", "key", "value")]),
+            ("skip2", "up", "down", ["intermediate.dense"]),
+        ):
+            weight, bias = linear(*(f"{at}.{name}" for name in names))
+            scale = _query_scale(spec) if inner == "qkv" else 1.0
+            w[f"{layer}.{inner}.weight"] = g[:, None] * weight * scale
+            w[f"{layer}.{inner}.bias"] = (b @ weight + bias) * scale
+            w[f"{layer}.{site}.scale"], w[f"{layer}.{site}.mean"] = g, g / spec.width
+            w[f"{layer}.{site}.bias"] = _centred(b)
+            output = f"{at}.attention.output" if outer == "out" else f"{at}.output"
+            weight, bias = linear(f"{output}.dense")
+            w[f"{layer}.{outer}.weight"], w[f"{layer}.{outer}.bias"] = _centred(weight), _centred(bias)
+            g, b = norm(output)
+    w["head.scale"], w["head.bias"] = g, b
     return w
 
 

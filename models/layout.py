@@ -7,7 +7,7 @@ would give another model's answers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Layout:
     prefix: str
     shapes: Mapping[str, Shape]
     tied: bool
-    ignored: re.Pattern[str]  # tensors that hold no weights
+    ignored: re.Pattern[str]  # tensors that hold no weights of what is computed
 
 
 class _Config:
@@ -73,11 +73,12 @@ def read_layout(entries: Mapping[str, Any]) -> Layout:
     """The layout that config.json describes. ModelError names the key and value that are wrong or not supported."""
     config = _Config(entries)
     kind = config.get("model_type")
-    if kind not in ("llama", "gpt2"):
-        raise ModelError(f"config.json: model_type = {kind!r} is not supported (only 'llama' or 'gpt2')")
+    read = _READERS.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        raise ModelError(f"config.json: model_type = {kind!r} is not supported (only 'llama', 'gpt2' or 'bert')")
     config.only("auto_map", None)  # the model brings its own code
     config.only("quantization_config", None)
-    layout = _llama(config) if kind == "llama" else _gpt2(config)
+    layout = read(config)
     spec = layout.spec
     if spec.heads % spec.kv_heads:
         raise ModelError(f"config.json: {spec.heads} heads cannot share {spec.kv_heads} key and value heads")
@@ -191,6 +192,55 @@ def _gpt2_shapes(s: Spec, tied: bool) -> Iterator[tuple[str, Shape]]:
     yield "ln_f.bias", (s.width,)
     if not tied:
         yield "lm_head.weight", (s.vocab, s.width)
+
+
+def _bert(config: _Config) -> Layout:
+    config.only("position_embedding_type", "absolute", None)
+    config.only("is_decoder", False)
+    config.only("add_cross_attention", False)
+    config.only("hidden_act", *("gelu", *_GELU))
+    heads, width = config.count("num_attention_heads"), config.count("hidden_size")
+    spec = Spec(
+        architecture="bert",
+        layers=config.count("num_hidden_layers", most=_MOST_LAYERS),
+        heads=heads,
+        kv_heads=heads,
+        head_size=_quotient(width, heads, "hidden_size", "num_attention_heads", config),
+        width=width,
+        hidden=config.count("intermediate_size"),
+        vocab=config.count("vocab_size"),
+        context=config.count("max_position_embeddings"),
+        eps=config.number("layer_norm_eps", 1e-12),
+        activation=_GELU[config.get("hidden_act") or "gelu"],
+        rope_theta=None,
+    )
+    # What stands on top of an encoder for other uses, and no part of an embedding: the pooler, the heads of its training.
+    ignored = re.compile(r"embeddings\.position_ids|pooler\..*|cls\..*")
+    return Layout(spec, "bert.", dict(_bert_shapes(spec, config.count("type_vocab_size", 2))), False, ignored)
+
+
+def _bert_shapes(s: Spec, types: int) -> Iterator[tuple[str, Shape]]:
+    yield "embeddings.word_embeddings.weight", (s.vocab, s.width)
+    yield "embeddings.position_embeddings.weight", (s.context, s.width)
+    yield "embeddings.token_type_embeddings.weight", (types, s.width)
+    for part in ("weight", "bias"):
+        yield f"embeddings.LayerNorm.{part}", (s.width,)
+    for i in range(s.layers):
+        for name, shape in (
+            ("attention.self.query", (s.heads * s.head_size, s.width)),
+            ("attention.self.key", (s.heads * s.head_size, s.width)),
+            ("attention.self.value", (s.heads * s.head_size, s.width)),
+            ("attention.output.dense", (s.width, s.heads * s.head_size)),
+            ("attention.output.LayerNorm", (s.width,)),
+            ("intermediate.dense", (s.hidden, s.width)),
+            ("output.dense", (s.width, s.hidden)),
+            ("output.LayerNorm", (s.width,)),
+        ):
+            yield f"encoder.layer.{i}.{name}.weight", shape
+            yield f"encoder.layer.{i}.{name}.bias", shape[:1]
+
+
+_READERS: Mapping[str, Callable[[_Config], Layout]] = {"llama": _llama, "gpt2": _gpt2, "bert": _bert}
 
 
 def _quotient(width: int, heads: int, width_key: str, heads_key: str, config: _Config) -> int:

@@ -1,4 +1,5 @@
-"""Where a model is: a folder, a model shipped with the package, or a hub model that this machine already has."""
+"""Where a model is: a folder, a model shipped with the package, one in a package of its own, or a hub model that this machine
+already has."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 from pathlib import Path
 
 from ..errors import ModelError
+from .packaged import PACKAGED, find_packaged
 
 _SHIPPED = Path(__file__).parent
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -24,6 +26,9 @@ def locate(name_or_path: str | Path) -> Path:
     name = str(name_or_path)
     if name in shipped_models():
         return _SHIPPED / name
+    packaged = find_packaged(name)
+    if packaged is not None:
+        return packaged
     cached = _cached(name) if _HUB_NAME.fullmatch(name) else None
     if cached is not None:
         return cached
@@ -37,7 +42,9 @@ def locate(name_or_path: str | Path) -> Path:
 
 
 def model_name(name_or_path: str | Path, folder: Path) -> str:
-    """What a located model is called: a hub name stays as it is; a folder is called by its last part."""
+    """What a located model is called: a hub or package name stays as it is; a folder is called by its last part."""
+    if name_or_path in PACKAGED and not Path(name_or_path).expanduser().is_dir():
+        return str(name_or_path)
     if isinstance(name_or_path, str) and "/" in name_or_path and not Path(name_or_path).expanduser().is_dir():
         return name_or_path
     return folder.resolve().name

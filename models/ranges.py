@@ -28,7 +28,8 @@ FORMAT = 3  # raise when calibration changes
 def calibrated(checkpoint: Checkpoint, spec: Spec, folded: Weights) -> Ranges:
     """The ranges of these very weights. ConfigError if the cache cannot be written."""
     folder = Path(os.environ.get("TACIT_CACHE_DIR") or platformdirs.user_cache_dir("tacit")) / "ranges"
-    path = folder / f"{checkpoint.weights_hash[:32]}-{checkpoint.config_hash[:16]}-{FORMAT}.json"
+    length = f"-{spec.context}" if spec.encoder else ""  # of the longest text, which config.json does not say
+    path = folder / f"{checkpoint.weights_hash[:32]}-{checkpoint.config_hash[:16]}{length}-{FORMAT}.json"
     found = _read(path)
     if found is not None:
         return found
@@ -38,7 +39,8 @@ def calibrated(checkpoint: Checkpoint, spec: Spec, folded: Weights) -> Ranges:
             found = _read(path)
             if found is not None:
                 return found
-            ranges = calibrate(spec, folded, sample_sequences(spec, folded, checkpoint.bos))
+            samples = sample_sequences(spec, folded, checkpoint.bos, checkpoint.tokenizer)
+            ranges = calibrate(spec, folded, samples)
             with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
                 json.dump(ranges, file)
             Path(file.name).replace(path)

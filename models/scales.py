@@ -22,6 +22,7 @@ from ..protocols.plain.plain import Plain
 from .checkpoint import load_checkpoint
 from .decoder import forward
 from .fold import fold
+from .texts import text_sequences
 
 SEQUENCES = 4
 
@@ -57,8 +58,13 @@ class RangeRecorder:
             self._least(site, "rms_low", float(rms.min()))
         elif quantity == "scores":
             self._most(site, "scores", float(np.abs(values).max()))
-            rows = int((math.isqrt(8 * (values.size // self._spec.heads) + 1) - 1) // 2)  # P = T (T + 1) / 2
-            starts = np.cumsum(np.arange(rows))
+            pairs = values.size // self._spec.heads
+            if self._spec.causal:
+                rows = int((math.isqrt(8 * pairs + 1) - 1) // 2)  # P = T (T + 1) / 2
+                starts = np.cumsum(np.arange(rows))
+            else:
+                rows = math.isqrt(pairs)  # P = T^2
+                starts = rows * np.arange(rows)
             top = np.maximum.reduceat(values.reshape(self._spec.heads, -1), starts, axis=1)
             self._least(site, "row_max_low", float(top.min()))
         elif site.endswith("attention") and quantity in ("qk_raw", "v", "weighted"):
@@ -67,14 +73,14 @@ class RangeRecorder:
             self._most(site, quantity, float(np.abs(values).max()))
         elif site.endswith(("norm", "norm1", "norm2")) and quantity == "input":
             self._most(site, "input", float(np.abs(values).max()))
-        elif site == "head":
+        elif site == "head" or site.endswith(("skip1", "skip2")):
             self._most(site, "output", float(np.abs(values).max()))
 
 
 def calibrate(
     spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], sequences: Sequence[Sequence[int]]
 ) -> dict[str, dict[str, float]]:
-    """Ranges over token sequences, each continued greedily by the model to fill half as many tokens again.
+    """Ranges over token sequences.
 
     Values are rounded up to an eighth of a power of two so that float64 differences between machines do not change a plan.
     """
@@ -98,18 +104,23 @@ def _rounded(value: float, up: bool) -> float:
     return (math.ceil if up else math.floor)(value / step) * step
 
 
-def sample_sequences(spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], bos: int | None) -> list[list[int]]:
-    """Token sequences to calibrate on: the model's own text from fixed random starts, and random tokens.
+def sample_sequences(
+    spec: Spec,
+    folded: Mapping[str, npt.NDArray[np.float64]],
+    bos: int | None,
+    tokenizer: bytes | None = None,
+) -> list[list[int]]:
+    """Token sequences to calibrate on: the model's own text from fixed random starts, and random tokens; for an encoder, which
+    says nothing of its own, texts in its tokenizer's words.
 
     Drawn from SHA-256 of fixed strings, so every machine calibrates on the same tokens.
     """
     length = min(CALIBRATED, spec.context)
+    if spec.encoder:
+        return text_sequences(tokenizer, spec.context, [_drawn(i, length, spec.vocab) for i in range(SEQUENCES)])
     out = []
     for i in range(SEQUENCES):
-        stream = b"".join(
-            hashlib.sha256(f"tacit range check {i} {j}".encode()).digest() for j in range(length // 8 + 1)
-        )
-        drawn = [int(x) % spec.vocab for x in np.frombuffer(stream, "<u4")][:length]
+        drawn = _drawn(i, length, spec.vocab)
         head = [bos] if bos is not None and i < SEQUENCES - 2 else []  # half of them without: a user may leave it out
         if i % 2 == 0:
             out.append((head + drawn)[:length])
@@ -123,6 +134,13 @@ def sample_sequences(spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], 
             logits = forward(model, spec, ids[-1:], caches, Batch.one(1, len(ids) - 1))
         out.append(ids)
     return out
+
+
+def _drawn(number: int, length: int, vocab: int) -> list[int]:
+    """Random tokens, the same everywhere."""
+    blocks = [f"tacit range check {number} {j}".encode() for j in range(length // 8 + 1)]
+    stream = b"".join(hashlib.sha256(block).digest() for block in blocks)
+    return [int(x) % vocab for x in np.frombuffer(stream, "<u4")][:length]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +179,13 @@ def rows(spec: Spec, ranges: Ranges, scales: Scales) -> list[Row]:
         if act.frac_up is not None:
             out.append(Row(site, "up", seen["up"], 2.0 ** (act.bits_up - 2 - act.frac_up)))
     out += _norm_rows("norm", ranges, scales)
+    if spec.encoder:
+        for site in (f"layers.{i}.skip{j}" for i in range(spec.layers) for j in (1, 2)):
+            skip = scales.scaling(site)
+            out.append(Row(site, "row kept", ranges[site]["output"], 2.0 ** (62 - skip.frac_in - skip.frac)))
+        largest = ranges["head"]["output"] * spec.context
+        out.append(Row("head", f"sum of {spec.context} rows", largest, 2.0 ** (32 - 1 - scales.frac_revealed)))
+        return out
     out.append(Row("head", "logits", ranges["head"]["output"], 2.0 ** (32 - 1 - 16)))
     return out
 
@@ -189,9 +214,15 @@ class Check:
         return min(row.margin_bits for row in self.rows)
 
 
-def plan(spec: Spec, folded: Mapping[str, npt.NDArray[np.float64]], bos: int | None, name: str) -> Check:
+def plan(
+    spec: Spec,
+    folded: Mapping[str, npt.NDArray[np.float64]],
+    bos: int | None,
+    name: str,
+    tokenizer: bytes | None = None,
+) -> Check:
     """Calibrate, plan, and tabulate. ModelError if the model does not fit."""
-    ranges = calibrate(spec, folded, sample_sequences(spec, folded, bos))
+    ranges = calibrate(spec, folded, sample_sequences(spec, folded, bos, tokenizer))
     scales = make_scales(spec, ranges)
     return Check(name, spec, ranges, scales, rows(spec, ranges, scales))
 
@@ -200,4 +231,4 @@ def check(name_or_path: str) -> Check:
     """The range check of a folder, shipped name or cached hub name. ModelError if it cannot be read or does not fit."""
     checkpoint = load_checkpoint(name_or_path)
     spec, folded = fold(checkpoint)
-    return plan(spec, folded, checkpoint.bos, checkpoint.name)
+    return plan(spec, folded, checkpoint.bos, checkpoint.name, checkpoint.tokenizer)

@@ -7,7 +7,8 @@
 | compute peer -> dealer | "plan" {deal, batch, digest}: what step to prepare, and what of the model all three must hold alike; |
 | | both peers ask for the same in the same order |
 | dealer -> compute peer | "correlations" ..., then "dealt" {deal, microseconds} |
-| compute peer -> client | "logits" {step, rows, bits, scale, count, ...}: the shares of the logits after each sequence's last token |
+| compute peer -> client | "logits" {step, rows, bits, scale, count, ...}: the shares of the logits after each sequence's last token, |
+| | or of an encoder's sum of each sequence's rows |
 | client -> compute peer | "end"; the peer answers "account" and tells the dealer "end"; its seat adds the signed |
 | | "receipt" (`party/session.py`) |
 
@@ -64,7 +65,7 @@ class _Compute:
         self._recorder = links.recorder
         self._side = compute_side(limits.protocol, role, model, links, limits.padded)
         self._caches = self._side.model.new_cache()
-        self._lengths = limits.sizes.lengths(model.spec.context)
+        self._lengths = limits.sizes.lengths(model.spec.context, model.spec.causal)
         self._planned = self._lengths.copy()  # as they will be after the last deal that was asked for
         self._deals: deque[tuple[int, Batch]] = deque()  # asked for, not used yet
         self._step, self._deal, self._tokens = 0, 0, 0
@@ -153,7 +154,7 @@ class _Compute:
             rows=len(batch.parts),
             bits=BITS_LOGITS,
             scale=self._side.scale,
-            count=self._model.spec.vocab,
+            count=self._model.spec.revealed,
             layers=self._model.spec.layers,
             rounds=counters.rounds,
             online_bytes=counters.online_bytes,
@@ -185,8 +186,8 @@ class _Compute:
     def _window(self, batch: Batch) -> int:
         """Deals that may lie ready beside the one in use."""
         many = self._limits.sizes.sequences > 1
-        if many and not self._side.discards:
-            return 0
+        if not self._model.spec.causal or (many and not self._side.discards):
+            return 0  # what comes next is not known, or has to come
         return min(fitting(self._side.dealt_bytes(batch.next)), AHEAD_MANY if many else AHEAD_STEPS)
 
     def _waiting(self) -> float:
@@ -244,7 +245,7 @@ def serve_dealer(model: ServedModel, links: DealerLinks, limits: SessionLimits) 
     keep_freed_memory()
     digest = model.weights_for(limits.padded).digest
     side, recorder = dealer_side(limits.protocol, model, links, limits.padded), links.recorder
-    caches, lengths = side.model.new_cache(), limits.sizes.lengths(model.spec.context)
+    caches, lengths = side.model.new_cache(), limits.sizes.lengths(model.spec.context, model.spec.causal)
     deal = 0
     while True:
         asked = [_next_plan(link, digest, limits) for link in (links.peer0, links.peer1)]

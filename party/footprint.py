@@ -90,6 +90,11 @@ class Footprint(Shapes):
         self.peer = max(self.peer, held)
         return y
 
+    def scale(self, x: Shape, site: str) -> Shape:
+        y = super().scale(x, site)
+        self.peer = max(self.peer, WORD * (self._stream(x.shape[0]) + 4 * x.size))
+        return y
+
     def rms_norm(self, x: Shape, site: str) -> Shape:
         plan = self.scales.norm(site)
         rows = x.shape[0]
@@ -158,11 +163,12 @@ class Largest(Batch):
 
     sizes: Sizes | None = None
     context: int = 0
+    causal: bool = True
 
     @classmethod
-    def of(cls, sizes: Sizes, context: int) -> Largest:
+    def of(cls, sizes: Sizes, context: int, causal: bool = True) -> Largest:
         """One row of each sequence stands for all of its rows where only the number of sequences counts."""
-        return cls(tuple(Part(slot, slot, 0, 1) for slot in range(sizes.sequences)), (), sizes, context)
+        return cls(tuple(Part(slot, slot, 0, 1) for slot in range(sizes.sequences)), (), sizes, context, causal)
 
     @property
     def _sizes(self) -> Sizes:
@@ -179,10 +185,12 @@ class Largest(Batch):
         return min(self._sizes.kept_tokens, self.context)
 
     def pairs(self, causal: bool = True) -> int:
-        return self._sizes.step_pairs if causal else self.dense
+        return self._sizes.step_pairs
 
     @property
     def dense(self) -> int:
+        if not self.causal:
+            return self._sizes.step_pairs
         # A row sees at least half of what a causal mask leaves to its sequence's last row, on average.
         return min(2 * self._sizes.step_pairs, self.rows * self.longest)
 
@@ -204,7 +212,7 @@ def need(spec: Spec, scales: Scales, role: int, limits: SessionLimits, window: i
 
 def largest_step(spec: Spec, scales: Scales, sizes: Sizes) -> Footprint:
     """Nothing that a session of these sizes may ask for takes more at once."""
-    found, batch = Footprint(spec, scales), Largest.of(sizes, spec.context)
+    found, batch = Footprint(spec, scales), Largest.of(sizes, spec.context, spec.causal)
     forward(found, spec, batch.rows, found.new_cache(), batch)
     return found
 
@@ -212,9 +220,10 @@ def largest_step(spec: Spec, scales: Scales, sizes: Sizes) -> Footprint:
 def engine_bytes(spec: Spec, role: int, sizes: Sizes, step: Footprint) -> int:
     """What the engine itself holds at its peak, without queues and what the heap loses."""
     rows = _capacity(sizes) * spec.kv_heads * spec.head_size * WORD  # one array of one layer
+    layers = spec.layers if spec.causal else 1  # an encoder keeps none beyond its layer
     if role == DEALER:
-        return step.dealer + (2 * spec.layers + 1) * rows
-    return step.peer + (4 * spec.layers + 1) * rows + 2 * sizes.step_tokens * one_hot_key_bytes(spec.vocab)
+        return step.dealer + (2 * layers + 1) * rows
+    return step.peer + (4 * layers + 1) * rows + 2 * sizes.step_tokens * one_hot_key_bytes(spec.vocab)
 
 
 def _capacity(sizes: Sizes) -> int:

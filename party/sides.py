@@ -18,7 +18,7 @@ from ..protocols.pair.deal import PairDealer
 from ..protocols.pair.party import Counters, Dealer, Party
 from ..protocols.pair.peer import PairPeer
 from ..protocols.pair.reveal import client_share
-from ..protocols.pair.scales import FRAC_LOGITS, Scales
+from ..protocols.pair.scales import Scales
 from ..protocols.pair.secret import U64, Secret
 from ..protocols.pair.traced import TracedDealer, TracedParty
 from ..protocols.sited import Sited
@@ -32,7 +32,7 @@ class ComputeSide(typing.Protocol):
 
     @property
     def scale(self) -> int:
-        """Fraction bits of the logits' shares."""
+        """Fraction bits of what the client gets shares of."""
 
     @property
     def discards(self) -> bool:
@@ -57,7 +57,7 @@ class ComputeSide(typing.Protocol):
         """Start a step. `hidden`: this peer's shares of which visible pairs count for nothing (`pair.attention`)."""
 
     def share(self, logits: Any, step: int) -> np.ndarray:
-        """This peer's share of the logits for the client: (B, V) uint32."""
+        """This peer's share of the logits for the client, or of what an encoder gives: (B, V) uint32."""
 
     def dealt_bytes(self, batch: Batch) -> int:
         """Bytes that the dealer sends a compute peer, at most, for this step."""
@@ -77,7 +77,6 @@ class DealerSide(typing.Protocol):
 class PairCompute:
     """`pair` at a compute peer."""
 
-    scale = FRAC_LOGITS
     discards = True  # every deal has streams of its own
 
     def __init__(self, role: int, served: ServedModel, links: ComputeLinks, padded: bool) -> None:
@@ -88,6 +87,7 @@ class PairCompute:
             else TracedParty(recorder, role, links.peer, links.dealer, seed, trees)
         )
         self._weights, self._role = served.weights_for(padded), role
+        self.scale = self._weights.scales.frac_revealed
         self._between = Prg(links.peer.seed(b"between the peers"))
         self._peer = peer = PairPeer(self._party, self._weights)
         self.model: Protocol[Any, Any, Any] = peer if recorder is None else Sited(peer, recorder)
@@ -108,7 +108,7 @@ class PairCompute:
         self._peer.hidden = hidden
 
     def share(self, logits: Secret, step: int) -> np.ndarray:
-        return client_share(logits, self._role, self._between, step)
+        return client_share(logits, self._role, self._between, step, self.scale)
 
     def dealt_bytes(self, batch: Batch) -> int:
         return pair_dealt_bytes(self._weights.spec, self._weights.scales, batch)

@@ -17,6 +17,7 @@ from typing import Generic, Self, TypeVar
 from typing import Protocol as Structure
 
 from ..batch import Batch, Part
+from ..manifest import ENCODERS
 
 __all__ = ["Batch", "Cache", "Kept", "Part", "Protocol", "S", "Slots", "Spec", "Tokens"]
 
@@ -29,7 +30,7 @@ Cache = TypeVar("Cache")
 class Spec:
     """An architecture after folding (see ``tacit.models.fold``): all that a protocol needs besides the weights."""
 
-    architecture: str  # "llama" or "gpt2": which definition runs
+    architecture: str  # "llama", "gpt2" or "bert": which definition runs
     layers: int
     heads: int  # H
     kv_heads: int  # G, divides H
@@ -43,9 +44,19 @@ class Spec:
     rope_theta: float | None  # None: learned positions are added by embed()
 
     @property
+    def encoder(self) -> bool:
+        """Whether the model gives each text one vector, instead of its next token."""
+        return self.architecture in ENCODERS
+
+    @property
     def causal(self) -> bool:
         """Whether a token sees only those before it."""
-        return True
+        return not self.encoder
+
+    @property
+    def revealed(self) -> int:
+        """Columns of what the client gets of a sequence: logits of the vocabulary, or an embedding."""
+        return self.width if self.encoder else self.vocab
 
     @property
     def gated(self) -> bool:
@@ -71,10 +82,11 @@ K = TypeVar("K", bound=Kept)
 
 
 class Slots(Generic[K]):
-    """One layer's sequences. `made` makes an empty one."""
+    """One layer's sequences. `made` makes an empty one; `keeps`: whether later steps go on from them."""
 
-    def __init__(self, made: Callable[[], K]) -> None:
+    def __init__(self, made: Callable[[], K], keeps: bool = True) -> None:
         self._made = made
+        self._keeps = keeps
         self._kept: dict[int, K] = {}
 
     def put(self, slot: int, kept: K) -> None:
@@ -86,6 +98,8 @@ class Slots(Generic[K]):
 
     def take(self, batch: Batch) -> list[K]:
         """What each part goes on from, cut to its start. Every fork is of a sequence as it was before this step."""
+        if not self._keeps:
+            return [self._made() for _ in batch.parts]
         for slot in batch.forget:
             self._kept.pop(slot, None)
         found = []
@@ -123,6 +137,12 @@ class Protocol(ABC, Generic[S, Tokens, Cache]):
         """x + y: (T, C)."""
 
     @abstractmethod
+    def scale(self, x: S, site: str) -> S:
+        """x g - x m + b with the public vectors of `site`, all of C entries: g and b entry by entry, m (where there is one) a
+        product with the row, subtracted from each entry. m = g / C takes the mean away: (T, C) at the residual stream's scale.
+        """
+
+    @abstractmethod
     def rms_norm(self, x: S, site: str) -> S:
         """x / sqrt(mean(x^2) + eps) row by row; the norm's weight lives in the next matrix: (T, C)."""
 
@@ -145,3 +165,7 @@ class Protocol(ABC, Generic[S, Tokens, Cache]):
     @abstractmethod
     def last(self, x: S, batch: Batch) -> S:
         """The last row of each sequence: (T, C) -> (B, C)."""
+
+    @abstractmethod
+    def pool(self, x: S, batch: Batch) -> S:
+        """The sum of each sequence's rows: (T, C) -> (B, C). Whoever knows how many there are has the mean."""

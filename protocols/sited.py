@@ -1,6 +1,6 @@
 """Any protocol, with word of where in the model it is: the same operations, each site said to a recorder as it begins.
 
-What the model does without naming a place (`add`, `last`) counts for the site before it.
+What the model does without naming a place (`add`, `last`, `pool`) counts for the site before it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ class Sited(Protocol[S, Tokens, Cache], Generic[S, Tokens, Cache]):
     def add(self, x: S, y: S) -> S:
         return self._inner.add(x, y)
 
+    def scale(self, x: S, site: str) -> S:
+        self._recorder.enter(site)
+        return self._inner.scale(x, site)
+
     def rms_norm(self, x: S, site: str) -> S:
         self._recorder.enter(site)
         return self._inner.rms_norm(x, site)
@@ -48,3 +52,6 @@ class Sited(Protocol[S, Tokens, Cache], Generic[S, Tokens, Cache]):
 
     def last(self, x: S, batch: Batch) -> S:
         return self._inner.last(x, batch)
+
+    def pool(self, x: S, batch: Batch) -> S:
+        return self._inner.pool(x, batch)

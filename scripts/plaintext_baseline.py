@@ -78,7 +78,7 @@ class TorchPlain(Protocol[Tensor, Sequence[int], TorchCache]):
             qk[:, : s.heads].transpose(0, 1)[None],
             cache.keys[None, :, :stop],
             cache.values[None, :, :stop],
-            is_causal=rows > 1,
+            is_causal=rows > 1 and s.causal,
             scale=1.0,  # 1 / sqrt(D) lives in the q columns
             enable_gqa=s.heads != s.kv_heads,
         )
@@ -97,8 +97,15 @@ class TorchPlain(Protocol[Tensor, Sequence[int], TorchCache]):
         gate, up = gate_up.chunk(2, -1)
         return functional.silu(gate) * up
 
+    def scale(self, x: Tensor, site: str) -> Tensor:
+        y, mean = x * self._w[f"{site}.scale"] + self._w[f"{site}.bias"], self._w.get(f"{site}.mean")
+        return y if mean is None else y - (x @ mean)[:, None]
+
     def last(self, x: Tensor, batch: Batch) -> Tensor:
         return x[-1:]
+
+    def pool(self, x: Tensor, batch: Batch) -> Tensor:
+        return x.sum(0, keepdim=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...errors import UsageError
 from ..base import Batch, Protocol, Slots, Spec
 from ..pair.peer import EMBED_ROWS
 from . import library
-from .plans import Activation, Attention, Norm, Plan
+from .plans import NO_ENCODERS, Activation, Attention, Norm, Plan
 from .weights import FRAC, Weights
 
 MPCTensor = Any  # CrypTen's, which has no types
@@ -98,6 +99,12 @@ class CryptenPeer(Protocol[MPCTensor, Any, Cache]):
 
     def add(self, x: MPCTensor, y: MPCTensor) -> MPCTensor:
         return x + y
+
+    def scale(self, x: MPCTensor, site: str) -> MPCTensor:
+        raise UsageError(NO_ENCODERS)
+
+    def pool(self, x: MPCTensor, batch: Batch) -> MPCTensor:
+        raise UsageError(NO_ENCODERS)
 
     def last(self, x: MPCTensor, batch: Batch) -> MPCTensor:
         return x[-1:] if len(batch.parts) == 1 else x[torch.from_numpy(batch.ends)]

@@ -20,6 +20,7 @@ ITERATIONS = range(3, 17)  # of the inverse square root
 ROOT_ERROR = 2e-3  # relative, that its approximation may have
 EXP_ITERATIONS = range(8, 12)  # n = 2^iterations; precision is lost with each
 HIDDEN = 12.0  # nats below the row's maximum at which an exponential is 0 in CrypTen's 16 bits
+NO_ENCODERS = "crypten is there to compare answers with: it runs no encoders"
 STEEPEST = 18.0  # largest |x| for which tanh-GELU's exponential stays in range
 
 
@@ -50,7 +51,9 @@ Plan = Norm | Attention | Activation
 
 
 def plans(spec: Spec, ranges: Ranges) -> dict[str, Plan]:
-    """The plan of each site. ModelError for a model whose ranges CrypTen's functions cannot take."""
+    """The plan of each site. ModelError for a model whose ranges CrypTen's functions cannot take, and for an encoder."""
+    if spec.encoder:
+        raise ModelError(f"{NO_ENCODERS}; use pair")
     out: dict[str, Plan] = {}
     for i in range(spec.layers):
         for site in (f"layers.{i}.norm1", f"layers.{i}.norm2"):

@@ -81,12 +81,12 @@ MaskCache = Slots[KeysValuesMasks]
 
 def new_cache(plan: AttentionPlan) -> Cache:
     """One layer's sequences at a compute peer, none yet."""
-    return Slots(partial(KeysValues.empty, plan))
+    return Slots(partial(KeysValues.empty, plan), plan.causal)
 
 
 def new_mask_cache(plan: AttentionPlan) -> MaskCache:
     """The same at the dealer."""
-    return Slots(partial(KeysValuesMasks.empty, plan))
+    return Slots(partial(KeysValuesMasks.empty, plan), plan.causal)
 
 
 def attention_cost(plan: AttentionPlan, batch: Batch) -> Cost:

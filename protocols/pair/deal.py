@@ -37,6 +37,12 @@ class Shapes(Protocol[Shape, int, MaskCache]):
     def last(self, x: Shape, batch: Batch) -> Shape:
         return Shape((len(batch.parts), *x.shape[1:]), x.frac, x.bits)
 
+    def pool(self, x: Shape, batch: Batch) -> Shape:
+        return Shape((len(batch.parts), *x.shape[1:]), x.frac, x.bits)
+
+    def scale(self, x: Shape, site: str) -> Shape:
+        return Shape(x.shape, x.frac + self.scales.scaling(site).frac, x.bits).drop(self.scales.frac_x)
+
     def rms_norm(self, x: Shape, site: str) -> Shape:
         return Shape(x.shape, self.scales.norm(site).frac_out, 64)
 

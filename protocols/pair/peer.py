@@ -58,6 +58,16 @@ class PairPeer(Protocol[Secret, OneHotRows, Cache]):
         """The stream x keeps its scale; what is added is dropped to it."""
         return x.plus(y.drop(x.frac, self.party.role))
 
+    def scale(self, x: Secret, site: str) -> Secret:
+        """Public vectors, each peer on its own share: no round. The sum wraps only where x g - x m + b itself would."""
+        vectors, plan = self._w.vectors[site], self._w.scales.scaling(site)
+        y = x.share * vectors.scale
+        if vectors.mean is not None:
+            y -= (x.share * vectors.mean).sum(axis=1, dtype=np.uint64, keepdims=True)
+        if self.party.role == 0:
+            y += vectors.bias
+        return Secret(y, x.frac + plan.frac, x.bits).drop(self._w.scales.frac_x, self.party.role)
+
     def rms_norm(self, x: Secret, site: str) -> Secret:
         return rms_norm(self.party, x, self._w.scales.norm(site))
 
@@ -95,3 +105,7 @@ class PairPeer(Protocol[Secret, OneHotRows, Cache]):
 
     def last(self, x: Secret, batch: Batch) -> Secret:
         return Secret(x.share[batch.ends], x.frac, x.bits)
+
+    def pool(self, x: Secret, batch: Batch) -> Secret:
+        """Each peer sums its own shares: no round."""
+        return Secret(np.stack([x.share[rows].sum(axis=0, dtype=np.uint64) for rows in batch.spans]), x.frac, x.bits)

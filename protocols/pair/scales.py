@@ -6,6 +6,7 @@ residual magnitude 2^m (the residual is opened in a ring where |x| < 2^(bits - 2
 
     attention: frac_o + frac_g + weight + m + 2 <= 64        (product, reciprocal, output matrix)
     MLP:       frac_act + weight + m + 2 <= 64                (activation's output scale, down matrix)
+    encoder:   frac_norm + frac_scale + m + 2 <= 64           (normalised row, the weight that puts it back into the stream)
 
 A model that does not fit is refused (ModelError) with the site and what is missing; nothing wraps silently.
 """
@@ -16,7 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -37,6 +38,8 @@ REACH = 3  # rms may leave its calibrated range by 2^REACH on either side
 COUNT = 16  # bits in which the thermometer counts a row's scores and names its windows
 HIDING_BITS = 2  # by which the scores' ring is wider where tokens can be hidden
 CALIBRATED = 96  # tokens of a calibration sequence
+SCALE_MOST, SCALE_LEAST = 24, 12  # fraction bits of a norm's weight on its way back into the stream
+REVEALED_LEAST = 8  # fraction bits of an embedding's sum
 
 Ranges = Mapping[str, Mapping[str, float]]
 _T = TypeVar("_T")
@@ -123,12 +126,24 @@ class ActivationPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalePlan:
+    """x -> x g - x m + b: fraction bits of what comes in (over Z_2^64) and of g and m; dropped to the stream's scale."""
+
+    frac_in: int
+    frac: int
+
+
+Plan: TypeAlias = NormPlan | AttentionPlan | ActivationPlan | ScalePlan
+
+
+@dataclass(frozen=True, slots=True)
 class Scales:
     """The whole model's plan."""
 
     weight: int  # fraction bits of every public matrix (its channels may hold fewer)
     frac_x: int
-    sites: Mapping[str, NormPlan | AttentionPlan | ActivationPlan]
+    sites: Mapping[str, Plan]
+    frac_revealed: int = FRAC_LOGITS  # of what the client gets, in BITS_LOGITS
 
     def norm(self, site: str) -> NormPlan:
         """The plan of a norm."""
@@ -141,6 +156,10 @@ class Scales:
     def activation(self, site: str) -> ActivationPlan:
         """The plan of an activation."""
         return _typed(self.sites[site], ActivationPlan)
+
+    def scaling(self, site: str) -> ScalePlan:
+        """The plan of a row's way back into the stream, or to the client."""
+        return _typed(self.sites[site], ScalePlan)
 
 
 def _typed(plan: object, kind: type[_T]) -> _T:
@@ -155,6 +174,8 @@ def make_scales(spec: Spec, ranges: Ranges, hiding: bool = False) -> Scales:
     `hiding`: with room below the scores, so that tokens can be hidden by what the client adds (`attention.hide`).
     """
     residual = max(magnitude(r["input"]) for site, r in ranges.items() if "norm" in site)
+    if spec.encoder:  # what a sum begins with may be larger than the sum
+        residual = max([residual, *(magnitude(r["output"]) for site, r in ranges.items() if "skip" in site)])
     spare = 62 - residual - (14 + 16 + 18)  # bits left when weights have 14, o 16 and 1/sum 18
     if spare < -8:
         raise ModelError(
@@ -163,22 +184,54 @@ def make_scales(spec: Spec, ranges: Ranges, hiding: bool = False) -> Scales:
     weight = min(16, 14 + max(0, spare // 3)) if spare >= 0 else 14 + math.floor(spare / 3)
     frac_g = 18 + (min(2, (spare - (weight - 14)) // 2) if spare >= 0 else math.ceil(spare / 3))
     frac_o = min(62 - residual - weight - frac_g, 18)
-    sites: dict[str, NormPlan | AttentionPlan | ActivationPlan] = {}
+    sites: dict[str, Plan] = {}
     ring = residual + 2 + FRAC_X  # what the budgets leave of the residual's ring, at FRAC_X
     norms = [f"layers.{i}.norm{j}" for i in range(spec.layers) for j in (1, 2)] + ["norm"]
+    rows: dict[str, int] = {}  # fraction bits of normalised rows
     for site in norms:
         cap = 28 if site.endswith("norm1") and spec.rope_theta is None else 32
-        sites[site] = _norm(site, spec, ranges[site], cap, ring)
+        sites[site] = norm = _norm(site, spec, ranges[site], cap, ring)
+        rows[site] = norm.frac_out
     for i in range(spec.layers):
-        frac_in = sites[f"layers.{i}.norm1"].frac_out + weight
+        frac_in = rows[f"layers.{i}.norm1"] + weight
         site = f"layers.{i}.attention"
         sites[site] = _attention(site, spec, ranges[site], frac_in, frac_o, frac_g, hiding)
         site = f"layers.{i}.act"
-        frac_in = sites[f"layers.{i}.norm2"].frac_out + weight
+        frac_in = rows[f"layers.{i}.norm2"] + weight
         sites[site] = _activation(site, spec, ranges[site], frac_in, 62 - residual - weight)
+    if spec.encoder:
+        scaling, revealed = _encoder(spec, ranges, rows, residual)
+        return Scales(weight, FRAC_X, sites | scaling, revealed)
     logits = ranges["head"]["output"]
     _fits("head", "logits", logits, FRAC_LOGITS + magnitude(logits) + 1, BITS_LOGITS)
     return Scales(weight, FRAC_X, sites)
+
+
+def _encoder(spec: Spec, ranges: Ranges, rows: Mapping[str, int], residual: int) -> tuple[dict[str, ScalePlan], int]:
+    """Plans of the places that only an encoder has; fraction bits of the sum that the client gets. `rows`: those of norms."""
+
+    def plan(site: str, norm: str, frac: int) -> ScalePlan:
+        frac_in = rows[norm]
+        if frac - frac_in < SCALE_LEAST:
+            raise ModelError(
+                f"{site}: {frac - frac_in} fraction bits are left for the norm's weight, {SCALE_LEAST} are needed"
+            )
+        return ScalePlan(frac_in, min(frac - frac_in, SCALE_MOST))
+
+    sites = {
+        f"layers.{i}.skip{j}": plan(f"layers.{i}.skip{j}", f"layers.{i}.norm{j}", 62 - residual)
+        for i in range(spec.layers)
+        for j in (1, 2)
+    }
+    largest = magnitude(ranges["head"]["output"] * spec.context)  # of a sum over a sequence
+    revealed = min(FRAC_LOGITS, BITS_LOGITS - 1 - largest)
+    if revealed < REVEALED_LEAST:
+        raise ModelError(
+            f"head: a sum of {spec.context} rows up to {ranges['head']['output']:.3g} leaves {revealed} fraction bits, "
+            f"{REVEALED_LEAST} are needed"
+        )
+    sites["head"] = plan("head", "norm", 64 - BITS_LOGITS + revealed)
+    return sites, revealed
 
 
 def _fits(site: str, what: str, value: float, need: int, left: int) -> None:

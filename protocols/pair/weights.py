@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ...kernels.ring import LARGEST_WEIGHT, PublicMatrix, matmul
 from ..base import Spec
-from .scales import Scales
+from .scales import ScalePlan, Scales
 from .secret import U64, fixed
 from .tables import Table
 
@@ -52,6 +52,30 @@ def quantise(w: npt.NDArray[np.float64], scale: int) -> Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class Vectors:
+    """Public vectors of a `scale` site (C,): g and m at the plan's fraction bits, b at the product's."""
+
+    scale: U64
+    mean: U64 | None
+    bias: U64
+
+    @classmethod
+    def of(cls, plan: ScalePlan, folded: Mapping[str, npt.NDArray[np.float64]], site: str) -> Vectors:
+        """Rounded, from folded weights."""
+        mean = folded.get(f"{site}.mean")
+        return cls(
+            fixed(folded[f"{site}.scale"], plan.frac),
+            None if mean is None else fixed(mean, plan.frac),
+            fixed(folded[f"{site}.bias"], plan.frac_in + plan.frac),
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what shares are multiplied with."""
+        return hashlib.sha256(self.scale.tobytes() + (b"" if self.mean is None else self.mean.tobytes())).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """Everything public that a compute peer multiplies with, shared by its sessions."""
 
@@ -59,6 +83,7 @@ class Weights:
     scales: Scales
     matrices: Mapping[str, Matrix]  # by site, and "embed"
     biases: Mapping[str, U64]
+    vectors: Mapping[str, Vectors]
     positions: U64 | None  # (context, C) at the residual scale
     digest: str  # SHA-256 over all that both peers multiply shares with: one unit of difference, and all is noise
 
@@ -66,17 +91,19 @@ class Weights:
         """The same matrices under another plan of the same matrix scales."""
         if (scales.weight, scales.frac_x) != (self.scales.weight, self.scales.frac_x):
             raise ValueError("another plan's matrices have other scales")
-        return replace(self, scales=scales, digest=_digest(self.matrices, scales))
+        return replace(self, scales=scales, digest=_digest(self.matrices, self.vectors, scales))
 
 
 def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.float64]]) -> Weights:
     """Quantise folded float64 weights (`tacit.models.fold`)."""
-    matrices, biases = {}, {}
+    matrices, biases, vectors = {}, {}, {}
     for name, w in folded.items():
         site, _, part = name.rpartition(".")
-        if part == "weight":
+        if part == "scale":
+            vectors[site] = Vectors.of(scales.scaling(site), folded, site)
+        elif part == "weight":
             matrices[site] = quantise(w, scales.weight)
-        elif part == "bias":
+        elif part == "bias" and f"{site}.weight" in folded:
             biases[site] = fixed(w, input_scale(scales, site) + scales.weight)
     matrices["embed"] = quantise(folded["embed"], scales.frac_x)
     positions = folded.get("positions")
@@ -85,13 +112,15 @@ def prepare(spec: Spec, scales: Scales, folded: Mapping[str, npt.NDArray[np.floa
         scales,
         matrices,
         biases,
+        vectors,
         None if positions is None else fixed(positions, scales.frac_x),
-        _digest(matrices, scales),
+        _digest(matrices, vectors, scales),
     )
 
 
-def _digest(matrices: Mapping[str, Matrix], scales: Scales) -> str:
+def _digest(matrices: Mapping[str, Matrix], vectors: Mapping[str, Vectors], scales: Scales) -> str:
     lines = [f"{site} {matrix.digest}" for site, matrix in sorted(matrices.items())]
+    lines += [f"{site} {vector.digest}" for site, vector in sorted(vectors.items())]
     for site, plan in sorted(scales.sites.items()):
         values = [(f.name, getattr(plan, f.name)) for f in fields(plan)]
         lines.append(f"{site} {[(name, v.digest if isinstance(v, Table) else v) for name, v in values]}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ...errors import UsageError
@@ -52,6 +53,7 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
                         weighted (sum of exp(score - row maximum) v), exp_sum (sum of the same), output
         …act            input, output; or gate, up, output
         ….add           output (after the linear site that it adds)
+        …skip1, skip2   output; head of an encoder too
 
     With an observer `last` keeps every row, and logits are (T, V): any position may be the last one of some step, so a
     range that the last layer reached at one position only would be too small.
@@ -69,7 +71,7 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
 
     def new_cache(self) -> list[PlainCache]:
         nothing = np.empty((0, self.spec.kv_heads, self.spec.head_size))
-        return [Slots(lambda: KeysValues(nothing, nothing)) for _ in range(self.spec.layers)]
+        return [Slots(lambda: KeysValues(nothing, nothing), self.spec.causal) for _ in range(self.spec.layers)]
 
     def embed(self, tokens: Sequence[int], batch: Batch) -> Array:
         """UsageError for no tokens, an unknown token, or more positions than the context has."""
@@ -101,6 +103,14 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
         z = x + y
         self._see(f"{self._linear_site}.add", "output", z)
         return z
+
+    def scale(self, x: Array, site: str) -> Array:
+        y = x * self._weights[f"{site}.scale"] + self._weights[f"{site}.bias"]
+        mean = self._weights.get(f"{site}.mean")
+        if mean is not None:
+            y = y - (x @ mean)[:, None]
+        self._see(site, "output", y)
+        return y
 
     def rms_norm(self, x: Array, site: str) -> Array:
         mean_square: Array = np.mean(x * x, axis=-1, keepdims=True)
@@ -159,6 +169,9 @@ class Plain(Protocol[Array, Sequence[int], PlainCache]):
     def last(self, x: Array, batch: Batch) -> Array:
         return x[batch.ends] if self._observe is None else x
 
+    def pool(self, x: Array, batch: Batch) -> Array:
+        return np.stack([x[rows].sum(axis=0) for rows in batch.spans])
+
 
 def rotate(x: Array, positions: NDArray[np.int64], theta: float) -> Array:
     """Rotary positions (Su et al. 2021, in Hugging Face's half-split order): x (T, heads, D), positions (T,).
@@ -185,7 +198,7 @@ def gelu_tanh(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x times the normal distribution function."""
-    erf: Array = np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2.0))
+    erf: Array = torch.erf(torch.from_numpy(x / math.sqrt(2.0))).numpy()
     return 0.5 * x * (1.0 + erf)
 
 

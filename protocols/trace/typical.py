@@ -16,5 +16,9 @@ def typical(spec: Spec) -> Ranges:
         scores = {"scores": 30.0, "row_max_low": -4.0, "weighted": weighted, "exp_sum": 300.0}
         ranges[f"layers.{i}.attention"] = {"raw": 12.0, "q": 3.0, "k": 12.0, "v": 3.0, **scores}
         ranges[f"layers.{i}.act"] = {"input": 7.0, "gate": 7.0, "up": 7.0, "output": 30.0}
+        if spec.encoder:
+            ranges[f"layers.{i}.skip1"] = ranges[f"layers.{i}.skip2"] = {"output": 20.0}
     ranges["norm"] = norm
+    if spec.encoder:
+        ranges["head"] = {"output": 8.0}
     return ranges

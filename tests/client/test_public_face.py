@@ -30,6 +30,7 @@ def test_exported_names():
         "Cluster",
         "Completion",
         "ConfigError",
+        "Embeddings",
         "Generation",
         "IdentityError",
         "ModelError",

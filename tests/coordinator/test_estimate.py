@@ -183,7 +183,7 @@ def test_what_the_peers_refuse_but_costs_the_same_is_noted() -> None:
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
-        ('{"model_type": "bert"}', "model_type = 'bert'"),
+        ('{"model_type": "t5"}', "model_type = 't5'"),
         (json.dumps(LLAMA_3_70B | {"num_hidden_layers": 0}), "num_hidden_layers = 0"),
         (json.dumps(LLAMA_3_70B | {"hidden_act": "gelu"}), "hidden_act"),
         (json.dumps(LLAMA_3_70B | {"num_key_value_heads": 7}), "cannot share"),

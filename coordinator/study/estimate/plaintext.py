@@ -19,7 +19,9 @@ from .subject import read_subject
 def step_amounts(spec: Spec, tokens: int, start: int) -> Amounts:
     """What a step is made of."""
     c, f, q = spec.width, spec.hidden, spec.heads * spec.head_size
-    weights = spec.layers * (c * spec.qkv_width + q * c + (3 if spec.gated else 2) * c * f) + c * spec.vocab
+    weights = spec.layers * (c * spec.qkv_width + q * c + (3 if spec.gated else 2) * c * f) + (
+        0 if spec.encoder else c * spec.vocab
+    )
     pairs = spec.layers * spec.heads * tokens * (start + tokens)
     return {
         "plain.layer": spec.layers + 1,

@@ -24,6 +24,7 @@ from .rates import Rates, load_rates
 from .session import PEERS, Setting, carried, round_wait, sites_of, times, total_cost
 from .subject import Subject, read_subject
 from .timeline import Placement
+from .work import SiteWork
 
 ESTIMATED = ("pair", "plain", "crypten")
 SWEEP_NEW = 5  # tokens of an answer that stand for all at a point of the map
@@ -74,11 +75,16 @@ def estimate(
     peers: tuple[str, str, str] = PEERS,
     protocol: str = "pair",
 ) -> Estimate:
-    """A session of `prompt` and `new` tokens. `peers`: names in role order, where lines differ between pairs.
+    """A session of `prompt` and `new` tokens; of an encoder, a text of `prompt` tokens. `peers`: names in role order, where lines
+    differ between pairs.
 
     UsageError for lengths that the model does not take and a protocol that is not estimated; ConfigError without rates.
     """
     check_protocol(protocol)
+    if subject.spec.encoder:
+        if protocol == "crypten":
+            raise UsageError(f"{subject.name} is an encoder: crypten runs none; estimate pair or plain")
+        new = 1  # its vector stands where a first token would
     check_lengths(subject, prompt, new)
     rates = rates or load_rates()
     if protocol == "plain":
@@ -91,9 +97,10 @@ def estimate(
     first = _split(*(1e3 * run[0] for run in runs))
     token = _split(*(1e3 * sum(run[1:]) / max(1, len(run) - 1) for run in runs)) if new > 1 else first
     last = max(prompt, prompt + new - 2) if new > 1 else prompt
-    prompt_sites, token_sites = sites_of(subject, prompt, 0), sites_of(subject, 1, min(last, subject.spec.context - 1))
+    prompt_sites, token_sites = sites_of(subject, prompt, 0), _usual_step(subject, prompt, last)
     own = [1e3 * sum(seconds(getattr(site, side), rates.rates) for site in token_sites) for side in ("peer", "dealer")]
-    memory = [_memory(subject, role, SessionLimits(Sizes.of([prompt], new), protocol=protocol)) for role in (0, 1, 2)]
+    sizes = Sizes.of([prompt], new) if subject.spec.causal else Sizes(1, prompt, prompt * prompt, prompt)
+    memory = [_memory(subject, role, SessionLimits(sizes, protocol=protocol)) for role in (0, 1, 2)]
     return Estimate(
         subject=subject,
         protocol=protocol,
@@ -122,7 +129,9 @@ def check_protocol(protocol: str) -> None:
 
 
 def check_lengths(subject: Subject, prompt: int, new: int) -> None:
-    """UsageError where the peers would refuse a request of these lengths."""
+    """UsageError where the peers would refuse a request of these lengths. An encoder's vector counts for one new token."""
+    if subject.spec.encoder and new != 1:
+        raise UsageError(f"{subject.name} embeds texts and continues none: there are no {new} new tokens to predict")
     if prompt < 1 or new < 1:
         raise UsageError(f"a prompt of {prompt} and {new} new tokens: both must be at least 1")
     if prompt + new - 1 > subject.spec.context:
@@ -161,17 +170,25 @@ def _split(free: float, delayed: float, full: float) -> Split:
     return Split(full, free, delayed - free, full - delayed)
 
 
+def _usual_step(subject: Subject, prompt: int, at: int) -> tuple[SiteWork, ...]:
+    """Of a token after `at` others; of an encoder the whole text's."""
+    if not subject.spec.causal:
+        return sites_of(subject, prompt, 0)
+    return sites_of(subject, 1, min(at, subject.spec.context - 1))
+
+
 def _limit(subject: Subject, prompt: int, new: int, full: Setting, token: Split) -> str:
-    """The largest part of a token, in words."""
+    """The largest part of a token, in words; of an encoder, of its only step."""
+    step = _usual_step(subject, prompt, prompt + new // 2)
     parts = {"compute": token.compute, "latency": token.latency, "transfer": token.transfer}
     largest = max(parts, key=lambda name: parts[name])
     if largest == "latency":
         return "latency: rounds times the delay between the compute peers"
     if largest == "compute":
-        own = [sum(seconds(s.peer, full.rates.rates) for s in sites_of(subject, 1, prompt))]
-        own.append(sum(seconds(s.dealer, full.rates.rates) for s in sites_of(subject, 1, prompt)))
+        own = [sum(seconds(s.peer, full.rates.rates) for s in step)]
+        own.append(sum(seconds(s.dealer, full.rates.rates) for s in step))
         return "compute: the dealer's" if own[1] > own[0] else "compute: the compute peers'"
-    cost = total_cost(sites_of(subject, 1, min(prompt + new, subject.spec.context - 1)))
+    cost = total_cost(step)
     streamed = max(carried(size, line) for size, line in zip((cost.offline0, cost.offline1), full.dealers, strict=True))
     opened = carried(cost.online, full.between)
     return "transfer: from the dealer" if streamed > opened else "transfer: openings between the compute peers"

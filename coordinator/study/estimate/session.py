@@ -159,7 +159,7 @@ def starts_of(subject: Subject, prompt: int, new: int) -> list[int]:
 def times(subject: Subject, prompt: int, new: int, setting: Setting) -> list[float]:
     """Seconds to the first token, session set-up included, and from each token to the next (sampled for long answers)."""
     spec, rates = subject.spec, setting.rates.rates
-    key_bytes, logits = one_hot_key_bytes(spec.vocab), 4 * spec.vocab
+    key_bytes, logits = one_hot_key_bytes(spec.vocab), 4 * spec.revealed
     software = rates["way"]
 
     def way(size: int) -> float:
@@ -170,14 +170,16 @@ def times(subject: Subject, prompt: int, new: int, setting: Setting) -> list[flo
     def keys(tokens: int) -> float:
         return tokens * seconds({"client.key": 1, "client.level": one_hot_depth(spec.vocab)}, rates)
 
-    decode = seconds({"client.step": 1, "client.logit": spec.vocab}, rates)
-    chunks = [(min(STEP_TOKENS, prompt - at), at) for at in range(0, prompt, STEP_TOKENS)]
+    decode = seconds({"client.step": 1, "client.logit": spec.revealed}, rates)
+    most = STEP_TOKENS if spec.causal else prompt
+    chunks = [(min(most, prompt - at), at) for at in range(0, prompt, most)]
     ahead = 0
     steps = []
     for number, (tokens, start) in enumerate([*chunks, *((1, start) for start in starts_of(subject, prompt, new))]):
         sites = sites_of(subject, tokens, start)
         if number % AHEAD_REFRESH == 0:
-            ahead = ahead_of(total_cost(sites if number else sites_of(subject, 1, min(prompt, spec.context - 1))))
+            following = sites if number or not spec.causal else sites_of(subject, 1, min(prompt, spec.context - 1))
+            ahead = ahead_of(total_cost(following))
         steps.append(
             Step(pieces_of(setting, sites), keys(tokens) + way(tokens * key_bytes), way(logits) + decode, ahead)
         )

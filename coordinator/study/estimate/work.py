@@ -72,6 +72,10 @@ class Work(Shapes):
         self._site(f"{self.sites[-1].site}.add", "linear", (Cost(), elements("add", x.size), {}))
         return super().add(x, y)
 
+    def scale(self, x: Shape, site: str) -> Shape:
+        self._site(site, "linear", (Cost(), elements("add", 2 * x.size), {}))  # two passes of multiply and add
+        return super().scale(x, site)
+
     def rms_norm(self, x: Shape, site: str) -> Shape:
         self._site(site, "norm", norm_work(self.scales.norm(site), x.shape[0]))
         return super().rms_norm(x, site)
@@ -93,7 +97,7 @@ def step_work(spec: Spec, scales: Scales, tokens: int, start: int) -> list[SiteW
     """The sites of the step that takes `tokens` new tokens after `start` cached ones; the last one reveals the logits."""
     work = Work(spec, scales)
     forward(work, spec, tokens, work.new_cache(), Batch.one(tokens, start))
-    reveal = {"step": 1.0, "step.logit": float(spec.vocab)}
+    reveal = {"step": 1.0, "step.logit": float(spec.revealed)}
     return [*work.sites, SiteWork("head.reveal", "reveal", Cost(), reveal)]
 
 
