@@ -249,6 +249,7 @@ class Batcher:
             try:
                 self._clear()
                 self._admit()
+                self._clear()  # opening a session takes its time: somebody may have left
                 if self._active:
                     self._step()
             except TacitError as error:
@@ -276,7 +277,6 @@ class Batcher:
 
     def _clear(self) -> None:
         """Let go of requests that are over. With nobody left after a cancel the session ends: the peers are free at once."""
-        cancelled = False
         with self._condition:
             gone = [request for request in [*self._active, *self._waiting] if request.over]
             self._active = [request for request in self._active if request not in gone]
@@ -287,9 +287,8 @@ class Batcher:
                 if line is not None:
                     self._busy.discard(line.slot)
                     if request.ticket.cancelled:
-                        cancelled = True
                         self._drop(line)
-        if cancelled and nobody:
+        if nobody and any(request.ticket.cancelled for request in gone):
             self._end()
 
     def _drop(self, line: _Line) -> None:
@@ -311,7 +310,8 @@ class Batcher:
                 self._active.append(request)
             if self._runner is None:
                 self._runner = self._start(self._open)
-            self._place(request)
+            if not request.ticket.cancelled:
+                self._place(request)
 
     def _reopen(self, request: _Request) -> None:
         """The next session is one that holds this request."""

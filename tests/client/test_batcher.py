@@ -288,6 +288,24 @@ def test_a_cancelled_request_is_forgotten_and_the_last_ends_the_session(world: W
     assert not any(isinstance(event, Finished | Failed) for listener in heard for event in listener.events)
 
 
+def test_a_request_that_is_cancelled_while_its_session_opens_is_never_fed(world: World) -> None:
+    opening, go_on, heard = threading.Event(), threading.Event(), Listener()
+
+    def start(sizes: Sizes) -> Peers:
+        opening.set()
+        assert go_on.wait(5)
+        return world.start(sizes)
+
+    with Batcher(FACTS, start, idle=30.0) as one:
+        ticket = one.submit([answer([1, 2], 5)], heard)
+        assert opening.wait(5)
+        ticket.cancel()
+        go_on.set()
+        wait_for(lambda: bool(world.sessions) and bool(world.sessions[0].ended))
+    assert world.sessions[0].batches == []
+    assert heard.events == []
+
+
 def test_a_lost_session_fails_what_was_in_progress_and_the_next_request_gets_another(world: World) -> None:
     heard = [Listener() for _ in range(3)]
     with batcher(world) as one:
