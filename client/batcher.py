@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from traceback import extract_tb
 from types import TracebackType
 
 import numpy as np
@@ -255,7 +256,9 @@ class Batcher:
             except TacitError as error:
                 self._fail(error)
             except Exception as error:  # a fault of this program must not leave everybody waiting
-                log.exception("the batcher failed")
+                # By place alone: its message may hold a piece of a prompt.
+                places = [f"{one.filename.rpartition('/')[2]}:{one.lineno}" for one in extract_tb(error.__traceback__)]
+                log.error("the batcher failed inside: %s at %s", type(error).__name__, " > ".join(places))
                 self._fail(UsageError(f"internal error ({type(error).__name__}); see the log"))
         self._fail(NetworkError("this client is being closed"))
 
