@@ -255,7 +255,7 @@ class Batcher:
                     self._step()
             except TacitError as error:
                 self._fail(error)
-            except Exception as error:  # a fault of this program must not leave everybody waiting
+            except Exception as error:  # noqa: BLE001 (a fault of this program must not leave everybody waiting)
                 # By place alone: its message may hold a piece of a prompt.
                 places = [f"{one.filename.rpartition('/')[2]}:{one.lineno}" for one in extract_tb(error.__traceback__)]
                 log.error("the batcher failed inside: %s at %s", type(error).__name__, " > ".join(places))
