@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NetworkError, PeerError
-from ..kernels.dpf.keygen import one_hot_keys, tree_keys
+from ..kernels.dpf.keygen import many_one_hot_keys, tree_keys
 from ..quotes import Charge, Price
 from ..receipts import Receipt
 from ..signed import Signed
@@ -99,11 +99,11 @@ class PrivateSession:
         if self._recorder is not None:
             self._recorder.begin(self._step, "keys")
         tokens = [token for feed in feeds for token in feed.tokens]
-        pairs = [one_hot_keys(token, self._vocab, self._tree_keys) for token in tokens]
+        both = many_one_hot_keys(tokens, self._vocab, self._tree_keys)
         batch = batch_of(feeds, forget).to_bytes()
         hidden = shares_of(hidden_pairs(feeds)) if self._padded else (b"", b"")
-        for link, keys, pads in zip(self._links, zip(*pairs, strict=True), hidden, strict=True):
-            link.send("tokens", b"".join((*keys, pads)), step=self._step, batch=batch, ahead=ahead)
+        for link, keys, pads in zip(self._links, both, hidden, strict=True):
+            link.send("tokens", keys + pads, step=self._step, batch=batch, ahead=ahead)
         if self._recorder is not None:
             self._recorder.enter("answer")
         first, second = (self._receive(link, len(feeds)) for link in self._links)

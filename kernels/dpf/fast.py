@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from .aes import mmo
-from .vector import grow16, leaf4, leaf16_1, leaf16_2, leaf16_3
+from .vector import grow16, leaf4, leaf8, leaf16_1, leaf16_2, leaf16_3
 
 
 @njit(nogil=True, cache=True)
@@ -110,8 +110,11 @@ def _leaves(s, first, per, d1, fused, row, dense, pcw, convert, acc):
     coef, sums = np.uint64(dense.ctypes.data) + np.uint64(16 * row), np.uint64(acc.ctypes.data)
     words = np.uint64(pcw.ctypes.data)
     if fused == 3:
-        for start in range(0, per, 4):
+        for start in range(0, per - 7, 8):
             step = np.uint64(16 * start)
+            leaf8(leaves + step, words, keys, coef + step, stride, sums)
+        if per % 8:
+            step = np.uint64(16 * (per - 4))
             leaf4(leaves + step, words, keys, coef + step, stride, sums)
         return
     zero = np.uint64(0)
@@ -234,17 +237,22 @@ def cover(
             v = np.uint64(0)
             dense_leaves = classify[level] == 2 and ((per % 16 == 0 and fused == 1) or (per % 4 == 0 and fours))
             if dense_leaves:
-                for k in range(groups):
+                k = 0
+                while k < groups:
                     e = tree_of[k]
                     if e != current:
                         if current >= 0:
                             _flush(lanes, d1, fused, v, acc[current])
                         current = e
                         v = _kept(x[base + e], w, q)
+                    run = 1  # groups whose leaves follow each other: one stretch
+                    while k + run < groups and tree_of[k + run] == e and node[k + run] == node[k] + np.uint64(run):
+                        run += 1
                     u = (np.int64((x[base + e] >> shift) - (node[k] << np.uint64(gap))) << wrap) >> wrap
                     row = np.int64(actions[off]) - (u - lo)  # the next leaf's window is one lower, its row one higher
                     mine = pcw[base + e, at : at + words[level]]
-                    _leaves(s, k * per, per, d1, fused, row, dense, mine, convert, lanes)
+                    _leaves(s, k * per, run * per, d1, fused, row, dense, mine, convert, lanes)
+                    k += run
                 _flush(lanes, d1, fused, v, acc[current])
                 break
             k2 = 0

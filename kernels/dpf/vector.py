@@ -86,12 +86,14 @@ def _leaf_intrinsic(words: int, products: int) -> Any:
     return leaf16
 
 
-def _fused_leaf_intrinsic(words: int) -> Any:
+def _fused_leaf_intrinsic(words: int, leaves: int) -> Any:
     seeds = words // 2
+    flight = min(2, leaves // seeds)  # vectors; each is three blocks at once, and AES takes twice as many to be busy
 
     @intrinsic
-    def leaf4(typingctx: Any, src: Any, pcw: Any, keys: Any, coef: Any, stride: Any, acc: Any) -> Any:
-        """As leaf16_2 for 4 leaves and three factors at once (tweaks 0, 1, 2; pcw 6 words): acc[2 f + r], vectors of 8 words."""
+    def leaf(typingctx: Any, src: Any, pcw: Any, keys: Any, coef: Any, stride: Any, acc: Any) -> Any:
+        """As leaf16_2 for `leaves` leaves and three factors at once (tweaks 0, 1, 2; pcw 6 words): acc[2 f + r], vectors of 8
+        words."""
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             e = Emitter(builder, words)
@@ -105,26 +107,29 @@ def _fused_leaf_intrinsic(words: int) -> Any:
                 loaded.align = 8
                 factors.append(builder.shuffle_vector(loaded, loaded, spread))
             sums = [e.load(acc, 8 * i) for i in range(6)]
-            for at in range(0, 8, words):
-                v = e.load(src, at)
-                control, plain = e.control(v), e.sigma(v)
-                g = e.mmo([builder.xor(plain, e.constant((f, 0))) for f in range(3)], keys)
-                for f in range(3):
-                    value = builder.add(g[f], builder.and_(factors[f], control))
-                    for r in range(2):
-                        where = builder.add(coef, builder.mul(stride, ir.Constant(I64, r)))
-                        i = 2 * f + r
-                        sums[i] = builder.add(sums[i], builder.mul(value, e.load(where, at)))
+            for start in range(0, 2 * leaves, flight * words):
+                places = range(start, start + flight * words, words)
+                v = [e.load(src, at) for at in places]
+                plain = [e.sigma(x) for x in v]
+                g = e.mmo([builder.xor(x, e.constant((f, 0))) for x in plain for f in range(3)], keys)
+                for number, (x, at) in enumerate(zip(v, places, strict=True)):
+                    control = e.control(x)
+                    for f in range(3):
+                        value = builder.add(g[3 * number + f], builder.and_(factors[f], control))
+                        for r in range(2):
+                            where = builder.add(coef, builder.mul(stride, ir.Constant(I64, r)))
+                            i = 2 * f + r
+                            sums[i] = builder.add(sums[i], builder.mul(value, e.load(where, at)))
             for i, total in enumerate(sums):
                 e.store(total, acc, 8 * i)
             return context.get_dummy_value()
 
         return types.void(*[types.uint64] * 6), codegen
 
-    return leaf4
+    return leaf
 
 
 _WORDS = vector_words() or 2
 grow16 = _grow_intrinsic(_WORDS)
 leaf16_1, leaf16_2, leaf16_3 = (_leaf_intrinsic(_WORDS, n) for n in (1, 2, 3))
-leaf4 = _fused_leaf_intrinsic(_WORDS)
+leaf4, leaf8 = (_fused_leaf_intrinsic(_WORDS, n) for n in (4, 8))

@@ -63,21 +63,22 @@ def test_sixteen_leaves_add_up(width: int, products: int) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_four_leaves_of_a_fused_product_add_up(width: int) -> None:
-    leaf4 = vector._fused_leaf_intrinsic(width)
+@pytest.mark.parametrize("leaves", [4, 8])
+def test_leaves_of_a_fused_product_add_up(width: int, leaves: int) -> None:
+    leaf = vector._fused_leaf_intrinsic(width, leaves)
 
     @njit
     def run(s, pcw, keys, coef, stride, acc):
-        leaf4(
+        leaf(
             np.uint64(s.ctypes.data), np.uint64(pcw.ctypes.data), np.uint64(keys.ctypes.data),
             np.uint64(coef.ctypes.data), stride, np.uint64(acc.ctypes.data),
         )  # fmt: skip
 
-    seeds, pcw, coef, acc = words(4, 2), words(6), words(2, 9, 2), np.zeros(48, np.uint64)
+    seeds, pcw, coef, acc = words(leaves, 2), words(6), words(2, 9, 2), np.zeros(48, np.uint64)
     run(seeds, pcw, round_keys(KEYS.convert), coef, np.uint64(9 * 16), acc)
     for f in range(3):
         value = leaf_words(seeds, pcw, f)
         for r in range(2):
             i = 8 * (2 * f + r)
             lanes = acc[i : i + 8].reshape(-1, 2).sum(0, dtype=np.uint64)
-            assert np.array_equal(lanes, (value * coef[r, :4]).sum(0, dtype=np.uint64))
+            assert np.array_equal(lanes, (value * coef[r, :leaves]).sum(0, dtype=np.uint64))
