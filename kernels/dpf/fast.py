@@ -257,20 +257,32 @@ def cover(
                 break
             k2 = 0
             c = 0
-            for k in range(groups):
+            k = 0
+            while k < groups:
                 e = tree_of[k]
                 first_node = node[k] << np.uint64(gap)
                 u0 = np.int64((x[base + e] >> shift) - first_node)
-                if per == 4 and fours:  # four neighbours that are all pieces: in vectors
+                if per == 4 and fours:  # four neighbours that are all pieces, and those that follow: in vectors
                     row = ((u0 << wrap) >> wrap) - lo
                     if 3 <= row < end and actions[off + row] >= 0 and actions[off + row - 3] == actions[off + row] + 3:
+                        run = 1
+                        while (
+                            k + run < groups
+                            and tree_of[k + run] == e
+                            and node[k + run] == node[k] + np.uint64(run)
+                            and row >= 4 * run + 3
+                            and actions[off + row - 4 * run] == actions[off + row] + 4 * run
+                            and actions[off + row - 4 * run - 3] == actions[off + row] + 4 * run + 3
+                        ):
+                            run += 1
                         if e != current:
                             if current >= 0:
                                 _flush(lanes, d1, fused, v, acc[current])
                             current = e
                             v = _kept(x[base + e], w, q)
                         mine = pcw[base + e, at : at + words[level]]
-                        _leaves(s, k * per, per, d1, fused, actions[off + row], dense, mine, convert, lanes)
+                        _leaves(s, k * per, run * per, d1, fused, actions[off + row], dense, mine, convert, lanes)
+                        k += run
                         continue
                 for j in range(per):
                     row = (((u0 - j) << wrap) >> wrap) - lo  # signed, `level` bits
@@ -290,6 +302,7 @@ def cover(
                         pt[c] = e
                         pa[c] = a
                         c += 1
+                k += 1
             if current >= 0:
                 _flush(lanes, d1, fused, v, acc[current])
             if c > 0:
