@@ -117,9 +117,7 @@ def many_one_hot_keys(indices: Sequence[int], size: int, keys: TreeKeys) -> tupl
     depth, alpha = one_hot_depth(size), np.array(indices, np.uint64)
     roots = np.frombuffer(secrets.token_bytes(32 * len(alpha)), np.uint64).reshape(2, len(alpha), 2)
     odd = alpha & _ONE
-    k = generate(
-        TreeHash(keys), alpha >> _ONE, depth, roots[0], roots[1], {depth: np.stack([_ONE - odd, odd], axis=1)}
-    )
+    k = generate(TreeHash(keys), alpha >> _ONE, depth, roots[0], roots[1], {depth: np.stack([_ONE - odd, odd], axis=1)})
     both = np.empty((2, len(alpha), depth + 2, 2), np.uint64)
     both[:, :, 1:-1], both[:, :, -1] = k.cw, k.pcw[depth]
     for party in (0, 1):
