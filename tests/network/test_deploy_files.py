@@ -46,9 +46,9 @@ def units(tmp_path):
     found = []
     for unit in UNITS:
         text = unit.read_text(encoding="utf-8")
-        assert text.count("/opt/tacit/bin/tacit") == 1
+        assert text.count("/usr/local/lib/tacit/bin/tacit") == 1
         copy = tmp_path / unit.name.replace("@", "@alice")
-        copy.write_text(text.replace("/opt/tacit/bin/tacit", sys.executable), encoding="utf-8")
+        copy.write_text(text.replace("/usr/local/lib/tacit/bin/tacit", sys.executable), encoding="utf-8")
         found.append(str(copy))
     return found
 
