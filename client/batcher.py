@@ -32,9 +32,10 @@ from ..errors import NetworkError, TacitError, UsageError
 from ..quotes import Charge
 from ..sizes import Sizes
 from .answer import Answer, ModelFacts
-from .feeds import Feed, fitting
+from .events import Ended, Event, Failed, Finished, Heard, Opened, Progress, Said
+from .feeds import Feed, common, fitting
 from .generation import Runner
-from .results import Piece, Usage
+from .results import Usage
 
 log = logging.getLogger("tacit.client.batcher")
 
@@ -43,60 +44,6 @@ KEPT = 2048  # tokens at the peers, unless a prompt needs more
 STEP_TOKENS = 256  # of prompts in one step
 STEP_PAIRS = 1 << 16  # bounds what a step takes of the peers' memory
 IDLE = 60.0  # seconds that a session is kept for the next request
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The request's first tokens are about to be fed to these peers, in role order."""
-
-    peers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """`done` of the prompt's `total` tokens are through; the first `cached` of them were at the peers already."""
-
-    done: int
-    total: int
-    cached: int
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A step of answer `index`: the text that is certain now, if any, and all its tokens so far."""
-
-    index: int
-    pieces: tuple[Piece, ...]
-    token_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Answer `index` is complete."""
-
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """All answers of the request are complete. `cached`: tokens of the prompt that were at the peers already."""
-
-    usage: Usage
-    cached: int
-    peers: tuple[str, ...]
-    operators: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The request ends without all of its answers."""
-
-    error: TacitError
-
-
-Event = Opened | Progress | Said | Ended | Finished | Failed
-Heard = Callable[[Event], None]
 
 
 class Ticket:
@@ -335,10 +282,10 @@ class Batcher:
         """Slots for its answers: the first goes on from what the peers hold of its prompt, if they hold any."""
         source = max(
             (line for line in self._lines.values() if line.slot not in self._busy and line.pad == request.pad),
-            key=lambda line: _common(line.tokens, request.prompt),
+            key=lambda line: common(line.tokens, request.prompt),
             default=None,
         )
-        start = 0 if source is None else min(_common(source.tokens, request.prompt), len(request.prompt) - 1)
+        start = 0 if source is None else min(common(source.tokens, request.prompt), len(request.prompt) - 1)
         if source is None or 2 * start < len(source.tokens):  # another conversation: it may be gone on with yet
             source, start = None, 0
         first = source or _Line(self._free_slot(), [], request.pad)
@@ -502,13 +449,6 @@ def _line(request: _Request, index: int) -> _Line:
     if line is None:
         raise ValueError("an answer without a sequence")
     return line
-
-
-def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """The length of the longest common beginning."""
-    return next(
-        (at for at, (a, b) in enumerate(zip(tokens, others, strict=False)) if a != b), min(len(tokens), len(others))
-    )
 
 
 def _part(runner: Runner, in_order: bool) -> None:

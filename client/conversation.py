@@ -27,7 +27,7 @@ from ..quotes import Charge
 from ..receipts import Receipt
 from ..sizes import STEP_TOKENS, Sizes
 from .answer import Answer, ModelFacts
-from .feeds import Feed
+from .feeds import Feed, common
 from .generation import Runner, StepCost
 from .results import FinishReason, Piece, Resume, Usage
 from .sampling import Sampling
@@ -315,7 +315,7 @@ class Conversation:
             with self._lock:
                 runner = self._opened(anew=start is None)
                 if start is None:
-                    start = min(_common(self._held, tokens), len(tokens) - 1)
+                    start = min(common(self._held, tokens), len(tokens) - 1)
                     tokens, meter.cached = tokens[start:], start
                 step = runner.step([Feed(0, 0, start, tokens)], answer.left - 1)
                 self._held[start:] = tokens
@@ -487,11 +487,3 @@ def _sizes(context: int) -> Sizes:
     the peers reserve: far into a long conversation, what is new goes in by smaller steps."""
     rows = min(context, STEP_TOKENS)
     return Sizes(1, rows, max(rows * (rows + 1) // 2, context), context)
-
-
-def _common(held: Sequence[int], tokens: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    return next(
-        (at for at, (one, other) in enumerate(zip(held, tokens, strict=False)) if one != other),
-        min(len(held), len(tokens)),
-    )

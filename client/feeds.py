@@ -62,6 +62,12 @@ def steps(feeds: Sequence[Feed], sizes: Sizes) -> list[list[tuple[int, Feed]]]:
     return [*out, current] if current else out
 
 
+def common(held: Sequence[int], tokens: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = enumerate(zip(held, tokens, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(held), len(tokens)))
+
+
 def fitting(pairs: int, start: int) -> int:
     """The most rows r with r start + r (r + 1) / 2 <= pairs."""
     odd = 2 * start + 1

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from ..sizes import Sizes
 from .answer import Answer, ModelFacts
-from .batcher import Batcher, Event, Failed, Finished, Heard
+from .batcher import Batcher
+from .events import Event, Failed, Finished, Heard
 from .generation import Runner
 from .results import Choice, Choices
 

@@ -8,7 +8,7 @@ from typing import Any
 from sse_starlette import ServerSentEvent
 
 from ..answer import Answer
-from ..batcher import Said
+from ..events import Said
 from .asking import Label, Limits, answers_to, sampling_of, usage_of
 from .offers import Served
 from .problems import Problem

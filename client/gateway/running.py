@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from ..answer import Answer
-from ..batcher import Batcher, Event, Failed, Finished, Progress, Ticket
+from ..batcher import Batcher, Ticket
+from ..events import Event, Failed, Finished, Progress
 from .problems import problem_of
 from .replies import Paid
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
-from ..batcher import Ended, Finished, Opened, Progress, Said
+from ..events import Ended, Finished, Opened, Progress, Said
 from .problems import Problem
 from .running import Account, Running
 

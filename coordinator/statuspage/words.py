@@ -1,27 +1,20 @@
-"""Numbers as the page shows them: two digits or three, a unit, plain words."""
+"""Numbers as the page shows them: two digits, a unit, plain words."""
 
 from __future__ import annotations
 
-import math
+from .. import numbers
+from ..numbers import APART
 
-APART = "\N{NO-BREAK SPACE}"
-
-
-def significant(value: float, digits: int = 2) -> str:
-    """Rounded to so many digits, never in powers of ten."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else "unknown"
-    rounded = float(f"{value:.{digits - 1}e}")
-    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
+DIGITS = 2  # of what is measured: exact figures would tell the length of an answer that runs alone
 
 
-def size(value: float, digits: int = 2) -> str:
-    """Bytes, in powers of 1000 as networks count them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 999.5:
-            return f"{significant(value, digits) if unit != 'B' else format(value, '.0f')}{APART}{unit}"
-        value /= 1e3
-    return f"{significant(value, digits)}{APART}TB"
+def significant(value: float) -> str:
+    return numbers.significant(value, DIGITS)
+
+
+def size(value: float) -> str:
+    """Bytes."""
+    return numbers.size(value, DIGITS)
 
 
 def age(seconds: float) -> str:

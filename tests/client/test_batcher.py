@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tacit.batch import Batch, Lengths
 from tacit.client.answer import Answer, ModelFacts
-from tacit.client.batcher import Batcher, Ended, Event, Failed, Finished, Opened, Progress, Said
+from tacit.client.batcher import Batcher
+from tacit.client.events import Ended, Event, Failed, Finished, Opened, Progress, Said
 from tacit.client.feeds import Feed, batch_of, steps
 from tacit.client.generation import Step, StepCost
 from tacit.client.many import complete_all

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tacit
-from tacit.client.batcher import Failed, Finished, Said
+from tacit.client.events import Failed, Finished, Said
 from tacit.client.many import complete_all
 from tokenizers import Tokenizer
 

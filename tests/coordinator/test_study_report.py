@@ -16,6 +16,7 @@ pytest.importorskip("altair", reason="the [study] extra is not installed")
 pytest.importorskip("vl_convert", reason="the [study] extra is not installed")
 
 
+from tacit.coordinator.numbers import size
 from tacit.coordinator.study.records import Case, Crossing, Prediction, Results
 from tacit.coordinator.study.report import figures, save_plot, words, write_report
 from tacit.coordinator.study.report import theme as colours
@@ -479,4 +480,4 @@ def test_times_are_written_as_people_read_them(value, said):
     ("value", "said"), [(0, "0 B"), (999, "999 B"), (62_000, "62.0 kB"), (2_204_000, "2.20 MB"), (3e12, "3.00 TB")]
 )
 def test_sizes_are_written_as_people_read_them(value, said):
-    assert plain(words.size(value)) == said
+    assert plain(size(value)) == said

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from ...numbers import significant
 from . import theme
 from .cases import TPOT, TTFT, Cases
 from .parts import (
@@ -25,7 +26,7 @@ from .parts import (
     row_label,
     row_offset,
 )
-from .words import counted, milliseconds, percent, significant
+from .words import counted, milliseconds, percent
 
 BAND = 0.2  # what a prediction may be away from the measured median
 MOST_ROWS, FARTHEST = 24, 1.0

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import altair as alt
 
+from ...numbers import significant
 from . import theme
 from .cases import PLAINTEXT, Cases, line_of
 from .parts import Absent, Chart, Figure, Part, Space, Table, layered, marks_of, names, numbers
 from .plane import Map, areas, best, contour, edges, lead_of, maps_of, refined, thinned
 from .scales import RATE, TIME, log_ticks
-from .words import delay, listed, megabits, milliseconds, percent, short, significant
+from .words import delay, listed, megabits, milliseconds, percent, short
 
 MOST_MODELS, MOST_TABLE_SIDE = 2, 6
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from ...numbers import significant
 from ..records import LineCheck
 from . import theme
 from .cases import Cases
 from .parts import Absent, Chart, Figure, Part, Space, Table, layered, marks_of, names, numbers
 from .scales import wide_span
-from .words import counted, listed, milliseconds, percent, short, significant
+from .words import counted, listed, milliseconds, percent, short
 
 KINDS = ("shaped links", "the kernel's stack")
 MOST_NETWORKS, MOST_ROWS = 6, 16

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from ....network import CLIENT, NAMED
+from ...numbers import size
 from ..records import Provenance
 from . import markup
 from .cases import METRICS, PLAINTEXT, Cases, Spread, line_of
 from .parts import Section
-from .words import counted, delay, listed, megabits, milliseconds, percent, short, size
+from .words import counted, delay, listed, megabits, milliseconds, percent, short
 
 MOST_CASES = 80
 KEY_FIGURES = ("tpot-rtt", "ttft-rtt", "shares", "planes", "crossover", "map", "accuracy", "lines")

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from ...numbers import size
 from ..records import Case, Transfer
 from . import theme
 from .cases import Cases, Workload, protocol_of, spread_over
 from .parts import Absent, Chart, Figure, Part, Space, Table, layered, marks_of, names, numbers
 from .scales import SIZE, TIME
 from .token import CLIENT, DEALER, KINDS, MOST_LINES, Token, beginning_of, kind_of, merged, token_of
-from .words import counted, milliseconds, short, size
+from .words import counted, milliseconds, short
 
 FIRST_LANES = (CLIENT, "compute 0", "compute 1", DEALER)
 DASHES = {KINDS[0]: [1, 0], KINDS[1]: [7, 4], KINDS[2]: [2, 3]}

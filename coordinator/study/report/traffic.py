@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import altair as alt
 
+from ...numbers import size
 from ..records import Case, Site
 from . import theme
 from .cases import PLAINTEXT, TPOT, Cases, Workload, protocol_of, spread_over
@@ -28,7 +29,7 @@ from .parts import (
 )
 from .scales import SIZE, TIME, measured_axis
 from .where import OUTSIDE, focus, layer_labels
-from .words import counted, milliseconds, short, size, times, trimmed
+from .words import counted, milliseconds, short, times, trimmed
 
 MOST_PROTOCOLS, MOST_GATES, MOST_ROWS = 3, 6, 20
 

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from ....records import tidy
-
-_APART = "\N{NO-BREAK SPACE}"
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """Rounded to so many digits, never in powers of ten: 0.0512, 36.0, 1,250."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else "unknown"
-    rounded = float(f"{value:.{digits - 1}e}")
-    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
+from ...numbers import APART, significant
 
 
 def trimmed(value: float) -> str:
@@ -26,14 +16,14 @@ def trimmed(value: float) -> str:
 
 def milliseconds(value: float, number: Callable[[float], str] = significant) -> str:
     if abs(value) < 0.9995 and value:
-        return f"{number(1e3 * value)}{_APART}µs"
+        return f"{number(1e3 * value)}{APART}µs"
     if abs(value) < 999.5:
-        return f"{number(value)}{_APART}ms"
+        return f"{number(value)}{APART}ms"
     if abs(value) < 120e3:
-        return f"{number(value / 1e3)}{_APART}s"
+        return f"{number(value / 1e3)}{APART}s"
     if abs(value) < 7200e3:
-        return f"{value / 60e3:,.1f}{_APART}min"
-    return f"{value / 3600e3:,.1f}{_APART}h"
+        return f"{value / 60e3:,.1f}{APART}min"
+    return f"{value / 3600e3:,.1f}{APART}h"
 
 
 def delay(value: float) -> str:
@@ -41,26 +31,17 @@ def delay(value: float) -> str:
     return milliseconds(value, trimmed)
 
 
-def size(value: float) -> str:
-    """Bytes, in powers of 1000 as networks count them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 999.5:
-            return f"{significant(value) if unit != 'B' else format(value, '.0f')}{_APART}{unit}"
-        value /= 1e3
-    return f"{significant(value)}{_APART}TB"
-
-
 def megabits(value: float) -> str:
     """Mbit/s, as a bandwidth."""
     if value == float("inf"):
         return "unlimited"
-    return f"{trimmed(value / 1e3)}{_APART}Gbit/s" if value >= 1e3 else f"{trimmed(value)}{_APART}Mbit/s"
+    return f"{trimmed(value / 1e3)}{APART}Gbit/s" if value >= 1e3 else f"{trimmed(value)}{APART}Mbit/s"
 
 
 def percent(share: float) -> str:
     if 0.995 <= share < 1:
-        return f"over 99{_APART}%"
-    return f"{significant(100 * share, 2) if share < 1 else format(100 * share, ',.0f')}{_APART}%"
+        return f"over 99{APART}%"
+    return f"{significant(100 * share, 2) if share < 1 else format(100 * share, ',.0f')}{APART}%"
 
 
 def times(ratio: float) -> str:
