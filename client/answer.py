@@ -67,6 +67,7 @@ class Answer:
             raise UsageError(f"{model.name} embeds texts and continues none: choose another model, or use embed")
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+        self.model = model
         self.prompt = prompt_ids(tokenizer, prompt, model.context)
         self.pad = 0  # tokens at its beginning that count for nothing
         if padded:

@@ -145,22 +145,26 @@ class Client:
         may come while it streams; what was received stays in `text` and `token_ids`. A peer that is lost on the way is
         such an error only if no other committee can go on; else `on_resume` is told, and `result.resumes` lists it.
         """
-        sampling = Sampling(temperature, top_k, top_p, seed, logprobs, top_logprobs)
-        facts, tokenizer = self._model_of(model, protocol)
-        form = wanted_form(tokenizer, response_format, json_schema, grammar)
-        return Generation(
-            facts,
-            tokenizer,
+        answer = self.answer(
             prompt,
-            self._starter(facts, on_resume, pad_prompt),
-            max_new_tokens=self._setting("max_new_tokens", max_new_tokens),
-            sampling=sampling,
-            stop=(stop,) if isinstance(stop, str) else stop,
+            model=model,
+            protocol=protocol,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            stop=stop,
+            logprobs=logprobs,
+            top_logprobs=top_logprobs,
             ignore_eos=ignore_eos,
-            bias=logit_bias,
-            constraint=None if form is None else form(),
-            padded=pad_prompt,
+            logit_bias=logit_bias,
+            response_format=response_format,
+            json_schema=json_schema,
+            grammar=grammar,
+            pad_prompt=pad_prompt,
         )
+        return Generation(answer, self._starter(answer.model, on_resume, pad_prompt))
 
     def embed(
         self,

@@ -6,7 +6,7 @@ Whoever runs the model stands behind `Runner`: two compute peers (session.py) or
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Protocol
@@ -18,12 +18,9 @@ from ..errors import UsageError
 from ..quotes import Charge
 from ..receipts import Receipt
 from ..sizes import Sizes
-from .answer import Answer, ModelFacts
-from .constraints import Constraint
+from .answer import Answer
 from .feeds import Feed
 from .results import Completion, Piece, Resume, Timings, Traffic, Usage
-from .sampling import Sampling
-from .tokens import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,35 +90,11 @@ class Generation:
     session; `text` and `token_ids` keep what had come by then.
     """
 
-    def __init__(
-        self,
-        model: ModelFacts,
-        tokenizer: Tokenizer,
-        prompt: str | Sequence[int],
-        start: Callable[[Sizes], Runner],
-        *,
-        max_new_tokens: int,
-        sampling: Sampling,
-        stop: Sequence[str] = (),
-        ignore_eos: bool = False,
-        bias: Mapping[int, float] | None = None,
-        constraint: Constraint | None = None,
-        padded: bool = False,
-    ) -> None:
-        """`start(sizes)` opens the session. Raises UsageError for what cannot be done."""
-        self.model = model
-        self._answer = Answer(
-            model,
-            tokenizer,
-            prompt,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            bias=bias,
-            constraint=constraint,
-            padded=padded,
-        )
+    def __init__(self, answer: Answer, start: Callable[[Sizes], Runner]) -> None:
+        """`answer`: one that nothing has come of yet; it belongs to this generation from now on. `start(sizes)` opens the
+        session."""
+        self.model = answer.model
+        self._answer = answer
         self._start = start
         self._costs: list[StepCost] = []
         self._seconds: list[float] = []

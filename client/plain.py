@@ -9,7 +9,7 @@ from typing import Any
 from ..quotes import Charge
 from ..receipts import Receipt
 from . import tokens
-from .answer import ModelFacts
+from .answer import Answer, ModelFacts
 from .constraints import wanted_form
 from .embedding import Embeddings, Text, embed
 from .extras import need_peer_extra
@@ -90,11 +90,10 @@ class PlainModel:
     ) -> Generation:
         """An answer, streaming like `Client.generate`. Raises UsageError for what cannot be done."""
         form = wanted_form(self.tokenizer, schema=json_schema)
-        return Generation(
+        answer = Answer(
             self.facts,
             self.tokenizer,
             prompt,
-            lambda sizes: PlainRunner(self._spec, self._weights),
             max_new_tokens=max_new_tokens,
             sampling=Sampling(**sampling),
             stop=stop,
@@ -102,6 +101,7 @@ class PlainModel:
             bias=logit_bias,
             constraint=None if form is None else form(),
         )
+        return Generation(answer, lambda sizes: PlainRunner(self._spec, self._weights))
 
     def embed(self, texts: Text | Sequence[Text], **settings: Any) -> Embeddings:
         """Vectors, as `Client.embed` gives them. Raises UsageError for what cannot be done."""

@@ -225,11 +225,11 @@ def test_the_traffic_is_that_of_an_answer_without_form_and_bias(tokenizer):
             runners.append(Recorded(sizes, tokenizer.vocab))
             return runners[-1]
 
-        generation = Generation(
-            model, tokenizer, [5, 6, 7], start, max_new_tokens=40, sampling=Sampling(temperature=1.0, seed=1),
+        asked = Answer(
+            model, tokenizer, [5, 6, 7], max_new_tokens=40, sampling=Sampling(temperature=1.0, seed=1),
             bias=bias, constraint=constraint() if constraint else None,
         )  # fmt: skip
-        list(generation)
+        list(Generation(asked, start))
         seen.append((runners[0].sizes, runners[0].seen))
     (free_sizes, free), (formed_sizes, formed) = seen
     assert formed_sizes == free_sizes

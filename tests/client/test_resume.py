@@ -11,7 +11,7 @@ import pytest
 from committee import Committee, toy_logits
 from tacit.batch import Batch
 from tacit.client import resume as resume_module
-from tacit.client.answer import ModelFacts
+from tacit.client.answer import Answer, ModelFacts
 from tacit.client.generation import Generation
 from tacit.client.policy import Policy
 from tacit.client.results import Resume
@@ -107,8 +107,8 @@ def answer(
     def start(sizes: Sizes) -> ResumingSession:
         return ResumingSession(opener, policy or Policy(), sizes, heard.append)
 
-    made = Generation(FACTS, IdTokenizer(VOCAB), PROMPT, start, max_new_tokens=count, sampling=Sampling(**sampling))
-    return made, heard
+    asked = Answer(FACTS, IdTokenizer(VOCAB), PROMPT, max_new_tokens=count, sampling=Sampling(**sampling))
+    return Generation(asked, start), heard
 
 
 def greedy(count: int) -> list[int]:

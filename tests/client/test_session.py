@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from committee import DEALER_US, OFFLINE, ONLINE, ROUNDS, Committee, toy_logits
 from tacit.batch import Batch
-from tacit.client.answer import ModelFacts
+from tacit.client.answer import Answer, ModelFacts
 from tacit.client.feeds import Feed
 from tacit.client.generation import Generation
 from tacit.client.sampling import Sampling
@@ -42,15 +42,15 @@ def generation(committee: Committee, prompt, *, facts=FACTS, sampling=None, stop
         committee.asked = sizes
         return open_session(committee)
 
-    return Generation(
+    asked = Answer(
         facts,
         IdTokenizer(facts.vocab),
         prompt,
-        start,
         max_new_tokens=settings.get("max_new_tokens", 5),
         sampling=sampling or Sampling(),
         stop=stop,
     )
+    return Generation(asked, start)
 
 
 def greedy(prompt: list[int], count: int) -> list[int]:

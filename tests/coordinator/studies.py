@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from tacit.client.answer import Answer as Asked
 from tacit.client.answer import ModelFacts
 from tacit.client.generation import Generation, Step, StepCost
 from tacit.client.sampling import Sampling
@@ -88,11 +89,11 @@ class ToyBench:
         self._fault(one)
         self.asked.append(one)
         facts = ModelFacts("toy", one.protocol, "", VOCAB, 64, 1, None, (1,))
-        generation = Generation(
-            facts, IdTokenizer(VOCAB), list(range(one.prompt_tokens)), lambda sizes: ToyRunner(),
-            max_new_tokens=one.new_tokens, sampling=Sampling(), ignore_eos=True,
+        asked = Asked(
+            facts, IdTokenizer(VOCAB), list(range(one.prompt_tokens)), max_new_tokens=one.new_tokens,
+            sampling=Sampling(), ignore_eos=True,
         )  # fmt: skip
-        return measure(generation, one, repetition)
+        return measure(Generation(asked, lambda sizes: ToyRunner()), one, repetition)
 
     def check(self) -> None:
         pass

@@ -11,6 +11,7 @@ import numpy as np
 import openai
 import pydantic
 import pytest
+from tacit.client.answer import Answer
 from tacit.client.generation import Generation
 from tacit.client.sampling import Sampling
 
@@ -20,16 +21,15 @@ MESSAGES = [{"role": "user", "content": PROMPT}]
 
 def plain(shipped, prompt=PROMPT, count=16, stop=(), **sampling):
     """The same model, asked without gateway and batcher."""
-    asked = Generation(
+    asked = Answer(
         shipped.facts,
         shipped.tokenizer,
         prompt,
-        shipped.start,
         max_new_tokens=count,
         sampling=Sampling(**sampling),
         stop=stop,
     )
-    return asked.complete()
+    return Generation(asked, shipped.start).complete()
 
 
 def test_models(client):
