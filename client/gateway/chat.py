@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sse_starlette import ServerSentEvent
@@ -10,6 +10,7 @@ from sse_starlette import ServerSentEvent
 from ..answer import Answer
 from ..events import Said
 from .asking import Label, Limits, answers_to, sampling_of, usage_of
+from .chunks import ChunkWriter
 from .offers import Served
 from .problems import Problem
 from .prompting import Reading, chat_prompt, chat_shape, read_answer, waits_for_end
@@ -17,7 +18,6 @@ from .replies import AnswerMessage, ChatChoice, ChatLogprobs, ChatReply, Finish
 from .requests import ChatRequest
 from .running import Account, Running
 from .spelling import Spelling
-from .streams import DONE, error_event, event, progress_of
 
 
 def answers(served: Served, request: ChatRequest, limits: Limits) -> list[list[Answer]]:
@@ -74,29 +74,23 @@ def _finish(answer: Answer, read: Reading) -> Finish:
     return "tool_calls" if read.calls and answer.finish_reason == "stop" else answer.finish_reason or "length"
 
 
-class Writer:
+class Writer(ChunkWriter):
     """The chunks of a stream (`streams.Writer`). Where the model may call tools, an answer's text comes when it has ended:
     before that nobody knows whether it is a call."""
 
     def __init__(self, served: Served, request: ChatRequest, running: Running) -> None:
+        super().__init__(served, request, running, "chatcmpl-", "chat.completion.chunk")
         self._served = served
         self._request = request
-        self._running = running
-        self._answers = running.answers
-        self._label = Label.fresh("chatcmpl-", served)
-        self._spelling = Spelling(served.tokenizer)
-        self._with_usage = bool(request.stream_options and request.stream_options.include_usage)
         self._at_the_end = waits_for_end(request)
-        self._shown = [0] * len(self._answers)  # tokens
 
     def begin(self) -> Iterator[ServerSentEvent]:
         for place in range(len(self._answers)):
             yield self._chunk([self._choice(place, {"role": "assistant", "content": ""})])
         yield from self.progress()
 
-    def progress(self) -> Iterator[ServerSentEvent]:
-        if self._request.return_progress:
-            yield self._chunk([self._choice(0, {})], {"prompt_progress": progress_of(self._running)})
+    def nothing(self) -> Mapping[str, Any]:
+        return self._choice(0, {})
 
     def said(self, place: int, said: Said) -> Iterator[ServerSentEvent]:
         if not self._at_the_end:
@@ -118,14 +112,6 @@ class Writer:
             logprobs = None
         yield self._chunk([self._choice(place, {}, logprobs, finish)])
 
-    def finished(self, account: Account) -> Iterator[ServerSentEvent]:
-        if self._with_usage:
-            yield self._chunk([], {"usage": usage_of(account).model_dump()})
-        yield DONE
-
-    def failed(self, problem: Problem) -> Iterator[ServerSentEvent]:
-        yield error_event(problem)
-
     def _found(self, place: int, until: int) -> ChatLogprobs | None:
         found, start = self._answers[place].logprobs, self._shown[place]
         self._shown[place] = until
@@ -136,18 +122,3 @@ class Writer:
     ) -> dict[str, Any]:
         shown = None if logprobs is None else logprobs.model_dump()
         return {"index": place, "delta": delta, "logprobs": shown, "finish_reason": finish}
-
-    def _chunk(self, choices: Sequence[Mapping[str, Any]], more: Mapping[str, Any] | None = None) -> ServerSentEvent:
-        usage = {"usage": None} if self._with_usage else {}
-        return event(
-            {
-                "id": self._label.id,
-                "object": "chat.completion.chunk",
-                "created": self._label.created,
-                "model": self._label.model,
-                "system_fingerprint": self._label.fingerprint,
-                "choices": choices,
-                **usage,
-                **(more or {}),
-            }
-        )

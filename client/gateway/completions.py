@@ -10,14 +10,13 @@ from sse_starlette import ServerSentEvent
 from ..answer import Answer
 from ..events import Said
 from .asking import Label, answers_to, encoded, sampling_of, usage_of
+from .chunks import ChunkWriter
 from .offers import Served
-from .problems import Problem
 from .prompting import Shape, bias_of
 from .replies import CompletionReply, TextChoice, TextLogprobs
 from .requests import CompletionRequest
 from .running import Account, Running
 from .spelling import Spelling
-from .streams import DONE, error_event, event, progress_of
 
 MAX_TOKENS = 16  # as the API has it, unless asked for otherwise
 
@@ -76,25 +75,19 @@ def _logprobs(
     return spelling.completion(answer.logprobs[tokens], offset, top=bool(request.logprobs))
 
 
-class Writer:
+class Writer(ChunkWriter):
     """The chunks of a stream (`streams.Writer`)."""
 
     def __init__(self, served: Served, request: CompletionRequest, running: Running) -> None:
+        super().__init__(served, request, running, "cmpl-", "text_completion")
         self._request = request
-        self._running = running
-        self._answers = running.answers
-        self._label = Label.fresh("cmpl-", served)
-        self._spelling = Spelling(served.tokenizer)
-        self._with_usage = bool(request.stream_options and request.stream_options.include_usage)
-        self._shown = [0] * len(self._answers)  # tokens
         self._length = [0] * len(self._answers)  # characters
 
     def begin(self) -> Iterator[ServerSentEvent]:
         yield from self.progress()
 
-    def progress(self) -> Iterator[ServerSentEvent]:
-        if self._request.return_progress:
-            yield self._chunk([self._choice(0, "")], {"prompt_progress": progress_of(self._running)})
+    def nothing(self) -> Mapping[str, Any]:
+        return self._choice(0, "")
 
     def said(self, place: int, said: Said) -> Iterator[ServerSentEvent]:
         for piece in said.pieces:
@@ -109,14 +102,6 @@ class Writer:
         logprobs = self._found(place, len(answer.token_ids))
         yield self._chunk([self._choice(place, "", logprobs, answer.finish_reason)])
 
-    def finished(self, account: Account) -> Iterator[ServerSentEvent]:
-        if self._with_usage:
-            yield self._chunk([], {"usage": usage_of(account).model_dump()})
-        yield DONE
-
-    def failed(self, problem: Problem) -> Iterator[ServerSentEvent]:
-        yield error_event(problem)
-
     def _found(self, place: int, until: int) -> dict[str, Any] | None:
         tokens = slice(self._shown[place], until)
         self._shown[place] = until
@@ -127,18 +112,3 @@ class Writer:
         self, place: int, text: str, logprobs: dict[str, Any] | None = None, finish: str | None = None
     ) -> dict[str, Any]:
         return {"index": place, "text": text, "logprobs": logprobs, "finish_reason": finish}
-
-    def _chunk(self, choices: Sequence[Mapping[str, Any]], more: Mapping[str, Any] | None = None) -> ServerSentEvent:
-        usage = {"usage": None} if self._with_usage else {}
-        return event(
-            {
-                "id": self._label.id,
-                "object": "text_completion",
-                "created": self._label.created,
-                "model": self._label.model,
-                "system_fingerprint": self._label.fingerprint,
-                "choices": choices,
-                **usage,
-                **(more or {}),
-            }
-        )
