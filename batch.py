@@ -147,14 +147,6 @@ class Lengths:
         other._kept = dict(self._kept)
         return other
 
-    def allows(self, batch: Batch) -> bool:
-        """Whether `advance` would take this step."""
-        try:
-            self.copy().advance(batch)
-        except ValueError:
-            return False
-        return True
-
     def advance(self, batch: Batch) -> None:
         """Take a step. Raises ValueError saying what is not allowed, and stays as it is."""
         sequences, step_tokens, step_pairs, kept_tokens = self._limits

@@ -395,7 +395,7 @@ class Batcher:
             request.tell(Failed(error))
             request.ticket.cancelled = True
             return
-        request.tell(Said(index, tuple(pieces), answer.token_ids))
+        request.tell(Said(index, tuple(pieces)))
         if answer.done:
             line = request.lines[index]
             if line is not None and index > 0:

@@ -27,11 +27,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A step of answer `index`: the text that is certain now, if any, and all its tokens so far."""
+    """A step of answer `index`: the text that is certain now, if any."""
 
     index: int
     pieces: tuple[Piece, ...]
-    token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,8 @@ class ResumingSession:
 
     def _taken(self, pieces: list[list[tuple[int, Feed]]], count: int, ahead: int, forget: Sequence[int]) -> Step:
         """Take the pieces one after another; the logits after the last piece of each feed from 0 to count - 1."""
+        if len(pieces) == 1 and [number for number, _ in pieces[0]] == list(range(count)):
+            return self._open.step([feed for _, feed in pieces[0]], ahead, forget)
         found: dict[int, NDArray[np.float64]] = {}
         total, done, cost = sum(len(feed.tokens) for piece in pieces for _, feed in piece), 0, StepCost()
         for place, piece in enumerate(pieces):

@@ -94,7 +94,6 @@ class _Compute:
         raw = batch.to_bytes()
         self._links.dealer.send("plan", deal=self._deal, batch=raw, digest=self._digest)
         self._deals.append((self._deal, batch))
-        self._planned.advance(batch)
         self._deal += 1
 
     def _dealt_for(self, batch: Batch) -> int:
@@ -119,7 +118,9 @@ class _Compute:
         """Ask for what comes after `batch`, should its sequences go on by a token each, as far as it fits."""
         while len(self._deals) < min(ahead, self._ahead):
             following = (self._deals[-1][1] if self._deals else batch).next
-            if not self._planned.allows(following):
+            try:
+                self._planned.advance(following)
+            except ValueError:  # there is no room for more
                 return
             self._ask(following)
 
@@ -132,7 +133,6 @@ class _Compute:
             body, hidden = hidden_pairs(body, batch)
         rows = expand_keys(body, batch.rows, self._model.spec.vocab, self._role, self._trees)
         deal = self._dealt_for(batch)
-        self._lengths.advance(batch)
         if self._step % AHEAD_REFRESH == 0 or len(batch.parts) != self._measured:
             self._ahead, self._measured = self._window(batch), len(batch.parts)
         self._plan_ahead(batch, ahead)
@@ -172,13 +172,13 @@ class _Compute:
         self._step += 1
 
     def _asked(self, fields: Mapping[str, int | str | bytes]) -> tuple[Batch, int]:
-        """The client's step, if it is one that the session may take, and how many of one token each may follow."""
+        """Take the client's step, if it is one that the session may take; and how many of one token each may follow."""
         step, raw, ahead = (fields.get(name) for name in ("step", "batch", "ahead"))
         if step != self._step or not isinstance(raw, bytes) or not isinstance(ahead, int):
             raise PeerError("client", f"sent no step {self._step}")
         try:
             batch = Batch.from_bytes(raw)
-            self._lengths.copy().advance(batch)
+            self._lengths.advance(batch)
         except ValueError as error:
             raise PeerError("client", f"sent what {error}") from None
         return batch, ahead
