@@ -45,8 +45,9 @@ class Sessions:
         _check_length(request, offer)
         with self._claimed(request.session):
             failed: dict[str, TacitError] = {}
+            again: set[str] = set()
             for _ in range(ATTEMPTS):
-                committee = self._committee(request, offer, failed)
+                committee = self._committee(request, offer, failed, again)
                 culprit = self._offer_all(request, committee, failed)
                 if not isinstance(culprit, str):
                     return culprit
@@ -75,16 +76,30 @@ class Sessions:
                 self._store.refused()
             raise
 
-    def _committee(self, request: SessionRequest, offer: ModelOffer, failed: dict[str, TacitError]) -> Committee:
+    def _committee(
+        self, request: SessionRequest, offer: ModelOffer, failed: dict[str, TacitError], again: set[str]
+    ) -> Committee:
+        try:
+            return self._drawn(request, offer, failed)
+        except RefusedError:
+            if not failed and not self._registry.may_have_changed:
+                raise
+        self._registry.refresh()
+        self._welcome_back(failed, again)
         try:
             return self._drawn(request, offer, failed)
         except RefusedError:
             if failed:  # say what is wrong with them rather than that they are missing
                 raise next(reversed(failed.values())) from None
-            if not self._registry.may_have_changed:
-                raise
-        self._registry.refresh()
-        return self._drawn(request, offer, failed)
+            raise
+
+    def _welcome_back(self, failed: dict[str, TacitError], again: set[str]) -> None:
+        """Who could not be reached and answers now was started anew, at another address perhaps: one more try each."""
+        for live in self._registry.live():
+            peer_id = live.member.peer_id
+            if isinstance(failed.get(peer_id), NetworkError) and peer_id not in again:
+                again.add(peer_id)
+                del failed[peer_id]
 
     def _drawn(self, request: SessionRequest, offer: ModelOffer, failed: Collection[str]) -> Committee:
         wishes = Wishes(frozenset({*request.without, *failed}), frozenset(request.operators), request.most)

@@ -69,6 +69,11 @@ class Contacts:
         with self._lock:
             return [contact for contact in self._contacts.values() if contact.given]
 
+    def familiar(self) -> list[Contact]:
+        """Those that nobody gave by hand."""
+        with self._lock:
+            return [contact for contact in self._contacts.values() if not contact.given]
+
     def addresses(self, peer_id: str) -> tuple[str, ...]:
         with self._lock:
             contact = self._contacts.get(peer_id)

@@ -42,6 +42,7 @@ TICK_SECONDS = 0.1
 SAVE_SECONDS = 5.0
 FIRST_MEETING_SECONDS, MEETING_SECONDS = 2.0, 60.0
 HELLO_SECONDS = 3.0
+FAMILIAR_SECONDS = 1.0  # that a start may wait for members of the last run, who may be gone for good
 GREETERS = 8  # hellos at once
 STRANGER = "does not know the asker as a member of its cluster"
 
@@ -122,12 +123,16 @@ class P2pMesh(Mesh):
             self._local.start()
 
     def join(self, timeout: float = HELLO_SECONDS) -> None:
-        """Greet everybody given with --join and wait for them. Whoever is not there is asked again later.
+        """Greet everybody given with --join and wait for them; for a moment, too, for those of the last run.
 
-        Raises ConfigError if all that answered refuse us, saying why.
+        Whoever is not there is asked again later. A node that was started anew may have other addresses than before: it
+        is not ready while all others would look for it at the former ones.
+
+        Raises ConfigError if all that were given refuse us, saying why.
         """
-        given = self._contacts.given()
+        given, familiar = self._contacts.given(), self._contacts.familiar()
         tries = [self._pool.submit(self._contact, contact) for contact in given]
+        wait([self._pool.submit(self._contact, contact) for contact in familiar], timeout=FAMILIAR_SECONDS)
         wait(tries, timeout=timeout + 1.0)
         refusals = [error for one in tries if one.done() and isinstance(error := one.result(), IdentityError)]
         if given and len(refusals) == len(given):

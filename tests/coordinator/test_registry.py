@@ -14,10 +14,10 @@ from tacit.coordinator.describe import MAX_WAYS, describe
 from tacit.coordinator.registry import SOONEST, Live, Registry
 from tacit.coordinator.sessions import Sessions
 from tacit.coordinator.store import Store
-from tacit.errors import RefusedError
+from tacit.errors import NetworkError, RefusedError
 from tacit.members import Member, Members
 from tacit.party.identity import Identity
-from tacit.party.mesh import STATUS
+from tacit.party.mesh import OFFER, STATUS
 from tacit.party.quoting import Quoting
 from tacit.quotes import Quote
 from tacit.wire import ModelOffer, SessionReply
@@ -141,6 +141,40 @@ def test_a_peer_that_answers_again_is_found_before_a_client_is_refused() -> None
     assert isinstance(
         Sessions(mesh, registry).open(ask(without=(failed,))), SessionReply
     )  # not in five seconds, when its turn would come
+    registry.close()
+
+
+class Moving(CountingMesh):
+    """A peer was started anew at another address, of which the coordinator hears with the next status."""
+
+    def __init__(self, moved: str, back: bool) -> None:
+        super().__init__(roster(3))
+        self._moved, self._back = moved, back
+        self.stale = False
+
+    def request(self, peer_id: str, protocol: str, question: bytes, timeout: float = 5.0) -> bytes:
+        if self.stale and peer_id == self._moved:
+            if protocol == OFFER:
+                self.stale = not self._back
+                raise NetworkError(f"{self.there.name_of(peer_id)}: cannot reach its former address")
+            if not self._back:
+                raise NetworkError(f"{self.there.name_of(peer_id)}: no answer")
+        return super().request(peer_id, protocol, question, timeout)
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_peer_that_was_started_anew_is_offered_the_session_once_more(back: bool) -> None:
+    moved = roster().members[2].peer_id
+    mesh = Moving(moved, back)
+    registry = Registry(mesh, interval=30, patience=30)
+    registry.start()
+    wait_until(lambda: len(registry.live()) == 3)
+    mesh.stale = True
+    if back:
+        assert isinstance(Sessions(mesh, registry).open(ask()), SessionReply)
+    else:
+        with pytest.raises(NetworkError, match="cannot reach its former address"):
+            Sessions(mesh, registry).open(ask())
     registry.close()
 
 

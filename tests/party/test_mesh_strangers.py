@@ -42,7 +42,7 @@ from tacit.party.mesh import INTRODUCE, MANIFEST, OFFER, STATUS, TOKENIZER, WITH
 from tacit.party.p2p.hello import HELLO, Hello
 from tacit.party.p2p.host import Host
 from tacit.party.p2p.invite import Invite
-from tacit.party.p2p.mesh import P2pMesh, P2pSettings
+from tacit.party.p2p.mesh import P2pMesh
 from tacit.party.p2p.record import MemberRecord, now_ms
 from tacit.party.p2p.table import AHEAD_MS, EXPIRY_MS, MAX_MEMBERS, Table
 from tacit.signed import Signed
@@ -444,50 +444,7 @@ def test_a_question_that_is_too_long_is_not_sent(meshes: P2pMeshes) -> None:
         meshes.meshes["peer-1"].request(place(meshes, "peer-0").peer_id, STATUS, bytes((1 << 20) + 1))
 
 
-# Joining -------------------------------------------------------------------------------------------------------------
-
-
-def test_five_peers_meet_by_one_address_within_three_seconds_and_outlive_it(tmp_path: Any) -> None:
-    """A sixth joins by any of them, also after the first is gone; a restarted one needs no address at all."""
-    names = tuple(f"peer-{number}" for number in range(5))
-    started = time.monotonic()
-    meshes = P2pMeshes(names, tmp_path)
-    try:
-        assert time.monotonic() - started < 10  # three, and what a busy machine takes for importing libp2p
-        for mesh in meshes.meshes.values():
-            assert len(mesh.members.members) == 5
-        meshes.meshes.pop("peer-0").close()
-        meshes._ports["peer-5"] = 0
-        meshes.identities["peer-5"] = Identity.create()
-        meshes.meshes["peer-5"] = meshes.start("peer-5", join=(meshes.address("peer-3"),))
-        meshes.settle()
-        meshes.meshes.pop("peer-2").close()
-        meshes.meshes["peer-2"] = meshes.start("peer-2", join=())
-        meshes.settle()
-        meshes.meshes["peer-2"].serve("back", lambda sender, question: b"yes")
-        assert meshes.meshes["peer-5"].request(meshes.identities["peer-2"].peer_id, "back", b"") == b"yes"
-    finally:
-        meshes.close()
-
-
-def test_joining_before_the_first_node_is_there() -> None:
-    """It is asked again until it answers."""
-    invite, first, second = Invite.create("home"), Identity.create(), Identity.create()
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        spot = Address.at("127.0.0.1", held.getsockname()[1])
-    early = P2pMesh(
-        second, invite, P2pSettings("b", "b", ("/ip4/127.0.0.1/tcp/0",), join=(str(spot.of(first.peer_id)),))
-    )
-    late = P2pMesh(first, invite, P2pSettings("a", "a", (spot.place,)))
-    try:
-        early.start()
-        early.join()  # nobody there: no error, since it may come
-        assert len(early.members.members) == 1
-        late.start()
-        eventually(lambda: len(early.members.members) == len(late.members.members) == 2, 5)
-    finally:
-        early.close()
-        late.close()
+# Connections ---------------------------------------------------------------------------------------------------------
 
 
 def test_two_that_dial_each_other_at_once_lose_no_question() -> None:
