@@ -30,7 +30,6 @@ def warm() -> None:
         terms,
         terms,
         np.zeros((1, 3), np.uint64),
-        np.zeros((3, 1, 2), np.uint64),
         2,
     )
     cw, pcw = trees.generate(one, 1, roots, roots, np.zeros((1, 2), np.uint64), table.words(1))

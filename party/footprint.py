@@ -237,8 +237,8 @@ def _capacity(sizes: Sizes) -> int:
     return rows
 
 
-def _keys(table: Table, count: int, fused: int = 1) -> int:
-    return _portion(count, table.cover.key_bytes(fused))
+def _keys(table: Table, count: int, factors: int = 1) -> int:
+    return _portion(count, table.cover.key_bytes(factors))
 
 
 def _portion(count: int, key: int) -> int:

@@ -15,7 +15,7 @@ Range: -2^(n-1) <= x < 2^(n-1) - W_leaf; the top window aliases the bottom one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,6 @@ from .hashing import U64
 
 EXPAND, ZERO = -1, -2
 I64 = npt.NDArray[np.int64]
-
-
-def dense_pairs(rows: U64) -> U64:
-    """Coefficients (pieces, 3) -> `Cover.dense`."""
-    padded = np.concatenate([rows, np.zeros((len(rows), 1), np.uint64)], 1)
-    return np.ascontiguousarray(np.stack([padded[:, r : r + 2] for r in range(3)]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,21 +42,44 @@ class Cover:
     terms: I64  # (depth + 1,) degree + 1 of the level's pieces, 0 where the level has no payload
     kept: I64  # (depth + 1,) q: bits of v kept at the level
     coefficients: U64  # (pieces, 3), two's complement at the gate's output scale
-    dense: U64  # (3, pieces, 2) the same as pairs (c_r, c_r+1), for the vector kernels
     width: int  # most nodes of one tree alive at once, for buffers
+    dense: U64 = field(init=False)  # (3, pieces, 2) the coefficients as pairs (c_r, c_r+1), for the vector kernels
+    runs: I64 = field(
+        init=False
+    )  # as `actions`: from here down, how many windows have this action, or the pieces that follow
+    short: I64 = field(init=False)  # (depth + 1,) 1: pieces of degree 1, v and every c_1 below 2^31 in size
 
-    def words(self, fused: int) -> I64:
-        """Payload words at each level when each term is multiplied by `fused` secrets; even: (depth + 1,)."""
-        w = self.terms * fused
-        return w + (w & 1)
+    def __post_init__(self) -> None:
+        padded = np.concatenate([self.coefficients, np.zeros((len(self.coefficients), 1), np.uint64)], 1)
+        object.__setattr__(self, "dense", np.ascontiguousarray(np.stack([padded[:, r : r + 2] for r in range(3)])))
+        object.__setattr__(self, "runs", self._runs())
+        short = ((self.terms == 2) & (self.kept < 32)).astype(np.int64)
+        for level in np.flatnonzero(short):
+            rows = self.actions[self.offset[level] : self.offset[level] + self.length[level]]
+            slopes = self.coefficients[rows[rows >= 0], 1].view(np.int64)
+            short[level] = slopes.size == 0 or int(np.abs(slopes).max()) < 1 << 31
+        object.__setattr__(self, "short", short)
 
-    def payload_words(self, fused: int = 1) -> int:
+    def _runs(self) -> I64:
+        runs = np.ones(len(self.actions), np.int64)
+        for level in np.flatnonzero(self.classify):
+            for row in range(self.offset[level] + 1, self.offset[level] + self.length[level]):
+                here, below = self.actions[row], self.actions[row - 1]
+                if below == (here + 1 if here >= 0 else here):
+                    runs[row] = runs[row - 1] + 1
+        return runs
+
+    def words(self, factors: int) -> I64:
+        """Payload words at each level when the terms are multiplied by `factors` secrets, each one's even: (depth + 1,)."""
+        return (self.terms + (self.terms & 1)) * factors
+
+    def payload_words(self, factors: int = 1) -> int:
         """Payload words of one key, all levels together."""
-        return int(self.words(fused).sum())
+        return int(self.words(factors).sum())
 
-    def key_bytes(self, fused: int = 1) -> int:
+    def key_bytes(self, factors: int = 1) -> int:
         """Bytes of correction words of one key: 16 a level and 8 a payload word."""
-        return 16 * self.depth + 8 * self.payload_words(fused)
+        return 16 * self.depth + 8 * self.payload_words(factors)
 
     def rho(self, r: U64, level: int) -> U64:
         """rho = r mod W at `level`, its top `kept` bits (shifted up where W has fewer)."""
@@ -71,17 +88,16 @@ class Cover:
         return low >> np.uint64(w - q) if w >= q else low << np.uint64(q - w)
 
     def payload(self, r: U64, factors: U64) -> U64:
-        """beta of every key: r (B,), factors (B, fused) multiply (1, -rho, rho^2): (B, payload_words)."""
-        fused = factors.shape[1]
-        out = np.zeros((len(r), self.payload_words(fused)), np.uint64)
+        """beta of every key: r (B,), factors (B, F) multiply (1, -rho, rho^2): (B, payload_words)."""
+        out = np.zeros((len(r), self.payload_words(factors.shape[1])), np.uint64)
         at = 0
         for level in np.flatnonzero(self.terms):
             minus_rho = -self.rho(r, int(level))
             d1 = int(self.terms[level])
-            for f in range(fused):
+            for f in range(factors.shape[1]):
                 power = factors[:, f].copy()
                 for i in range(d1):
-                    out[:, at + f * d1 + i] = power
+                    out[:, at + i] = power
                     power *= minus_rho
-            at += int(self.words(fused)[level])
+                at += d1 + (d1 & 1)
         return out

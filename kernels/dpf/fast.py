@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from .aes import mmo
-from .vector import grow16, leaf4, leaf8, leaf16_1, leaf16_2, leaf16_3
+from .vector import copy4, fill4, grow16, leaf16_1, leaf16_2, leaf16_3, two4, two8, two16
 
 
 @njit(nogil=True, cache=True)
@@ -85,70 +85,106 @@ def _aligned(size):
 
 
 @njit(nogil=True, cache=True)
-def _grow(s, s2, cwx, groups, per, tree_of, cw, base, level, tree):
-    """One level down for `groups` groups of `per` neighbouring nodes each, one tree a group: s -> s2."""
-    for k in range(groups):
-        c0, c1 = cw[base + tree_of[k], level, 0], cw[base + tree_of[k], level, 1]
-        for i in range(k * per, (k + 1) * per):
-            cwx[i, 0] = c0
-            cwx[i, 1] = c1
-    source, target = np.uint64(s.ctypes.data), np.uint64(s2.ctypes.data)
-    words, keys = np.uint64(cwx.ctypes.data), np.uint64(tree.ctypes.data)
-    for i in range((groups * per + 15) // 16):
+def _copy(src, dst, count):
+    """`count` seeds between raw addresses; up to three more are written."""
+    for i in range((count + 3) >> 2):
+        step = np.uint64(64 * i)
+        copy4(src + step, dst + step)
+
+
+@njit(nogil=True, cache=True)
+def _grow(s, s2, cwx, stretches, trees, lengths, gap, cw, base, level, tree):
+    """One level down for stretches of lengths[k] << gap neighbouring nodes, each of one tree: s -> s2."""
+    words, per_tree = np.uint64(cwx.ctypes.data), np.uint64(16 * cw.shape[1])
+    first = np.uint64(cw.ctypes.data) + np.uint64(16 * level)
+    nodes = 0
+    for k in range(stretches):
+        count = lengths[k] << gap
+        source, target = first + np.uint64(base + trees[k]) * per_tree, words + np.uint64(16 * nodes)
+        for i in range((count + 3) >> 2):
+            fill4(source, target + np.uint64(64 * i))
+        nodes += count
+    source, target, keys = np.uint64(s.ctypes.data), np.uint64(s2.ctypes.data), np.uint64(tree.ctypes.data)
+    for i in range((nodes + 15) >> 4):
         step = np.uint64(256 * i)
         grow16(source + step, target + np.uint64(512 * i), words + step, keys)
 
 
 @njit(nogil=True, cache=True)
-def _leaves(s, first, per, d1, fused, row, dense, pcw, convert, acc):
-    """acc += sums of coefficients times words of the leaves s[first : first + per] of one tree, `row` the first leaf's.
+def _leaves(leaves, count, d1, coef, stride, words, keys, acc):
+    """acc += sums of coefficients times words of `count` leaves of one tree, a multiple of 16; `_flush` makes its value of it.
 
-    per is a multiple of 16, or of 4 for products with three factors. `_flush` makes the tree's value of it.
+    Addresses: leaves, coef (the first leaf's, those of higher terms at `stride`), words, keys, acc.
     """
-    leaves, keys = np.uint64(s.ctypes.data) + np.uint64(16 * first), np.uint64(convert.ctypes.data)
-    stride = np.uint64(16 * dense.shape[1])
-    coef, sums = np.uint64(dense.ctypes.data) + np.uint64(16 * row), np.uint64(acc.ctypes.data)
-    words = np.uint64(pcw.ctypes.data)
-    if fused == 3:
-        for start in range(0, per - 7, 8):
-            step = np.uint64(16 * start)
-            leaf8(leaves + step, words, keys, coef + step, stride, sums)
-        if per % 8:
-            step = np.uint64(16 * (per - 4))
-            leaf4(leaves + step, words, keys, coef + step, stride, sums)
-        return
     zero = np.uint64(0)
-    for start in range(0, per, 16):
+    for start in range(0, count, 16):
         step = np.uint64(16 * start)
         if d1 == 3:  # the second block holds rho^2 alone, times c_2
-            leaf16_3(leaves + step, zero, words, keys, coef + step, stride, sums)
+            leaf16_3(leaves + step, zero, words, keys, coef + step, stride, acc)
             last = coef + step + np.uint64(2) * stride
-            leaf16_1(leaves + step, np.uint64(1), words + np.uint64(16), keys, last, stride, sums + np.uint64(192))
+            leaf16_1(leaves + step, np.uint64(1), words + np.uint64(16), keys, last, stride, acc + np.uint64(192))
         elif d1 == 2:
-            leaf16_2(leaves + step, zero, words, keys, coef + step, stride, sums)
+            leaf16_2(leaves + step, zero, words, keys, coef + step, stride, acc)
         else:
-            leaf16_1(leaves + step, zero, words, keys, coef + step, stride, sums)
+            leaf16_1(leaves + step, zero, words, keys, coef + step, stride, acc)
 
 
 @njit(nogil=True, cache=True)
-def _flush(acc, d1, fused, v, out):
-    """out (fused,) += the polynomials' values from the sums of `_leaves`, the powers of the public v put in; clears acc."""
+def _flush(acc, d1, v):
+    """The polynomials' values from the sums of `_leaves`, the powers of the public v put in; clears acc."""
     two = np.uint64(2)
-    for f in range(fused):
-        i = 16 * f
-        m00, m10, m20 = np.uint64(0), np.uint64(0), np.uint64(0)
-        m11, m21, m22 = np.uint64(0), np.uint64(0), np.uint64(0)
-        for lane in range(0, 8, 2):  # even lanes: sums of c_r w_0; odd lanes: of c_(r+1) w_1 = c_(r+1) (-rho)
-            m00 += acc[i + lane]
-            m11 += acc[i + lane + 1]
-            m10 += acc[i + 8 + lane]
-            m21 += acc[i + 9 + lane]
-            if d1 == 3:
-                m20 += acc[16 + lane]
-                m22 += acc[24 + lane]
-        out[f] += m00 + v * (m10 + v * m20) + m11 + two * v * m21 + m22
-    for i in range(48):
+    m00, m10, m20 = np.uint64(0), np.uint64(0), np.uint64(0)
+    m11, m21, m22 = np.uint64(0), np.uint64(0), np.uint64(0)
+    for lane in range(0, 8, 2):  # even lanes: sums of c_r w_0; odd lanes: of c_(r+1) w_1 = c_(r+1) (-rho)
+        m00 += acc[lane]
+        m11 += acc[lane + 1]
+        m10 += acc[8 + lane]
+        m21 += acc[9 + lane]
+        if d1 == 3:
+            m20 += acc[16 + lane]
+            m22 += acc[24 + lane]
+    for i in range(32):
         acc[i] = 0
+    return m00 + v * (m10 + v * m20) + m11 + two * v * m21 + m22
+
+
+@njit(nogil=True, cache=True)
+def _leaves_of_two(leaves, count, second, v, coef, rest, words, keys, acc):
+    """acc += the values of degree 1 at `count` leaves of one tree, times factor 0 and factor `second`: 8 words each.
+
+    Addresses: leaves, coef (the first leaf's), words, keys, acc; rest (4, 2) is room for the last leaves' coefficients.
+    """
+    start = 0
+    while start + 16 <= count:
+        step = np.uint64(16 * start)
+        two16(leaves + step, second, v, words, keys, coef + step, acc)
+        start += 16
+    if start + 8 <= count:
+        step = np.uint64(16 * start)
+        two8(leaves + step, second, v, words, keys, coef + step, acc)
+        start += 8
+    if start + 4 <= count:
+        step = np.uint64(16 * start)
+        two4(leaves + step, second, v, words, keys, coef + step, acc)
+        start += 4
+    if start < count:  # the others count nothing
+        step, room = np.uint64(16 * start), np.uint64(rest.ctypes.data)
+        copy4(coef + step, room)
+        for i in range(count - start, 4):
+            rest[i, 0] = 0
+            rest[i, 1] = 0
+        two4(leaves + step, second, v, words, keys, room, acc)
+
+
+@njit(nogil=True, cache=True)
+def _flush_two(acc, out, tree):
+    """out[tree] += the sums of `_leaves_of_two`; clears acc."""
+    for f in range(2):
+        total = np.uint64(0)
+        for lane in range(8 * f, 8 * f + 8):
+            total += acc[lane]
+            acc[lane] = 0
+        out[tree, f] += total
 
 
 @njit(nogil=True, cache=True)
@@ -172,174 +208,162 @@ def cover(
     offset,
     length,
     actions,
+    runs,
     terms,
     kept,
     coefficients,
     dense,
-    words,
-    fused,
+    short,
+    second,
     width,
     tree,
     convert,
     out,
 ):
-    """out (B, fused) = this party's share of sum over the cover of P_u(v) times each fused secret. See `Cover`.
+    """out = this party's share of sum over the cover of P_u(v) times a secret factor. See `Cover`.
 
-    Between two classified levels whole subtrees are grown, node by node in order and without bookkeeping; at a dense leaf
-    level (classify = 2) every leaf is a piece and its coefficients lie in order, so nothing is looked up or moved.
+    `second` empty: out (B, 1), keys with one factor. Otherwise keys with factors 0, 1 and 2, and out (B, 2) is for factor
+    0 and for factor 1 + second[i]: the third one's words lie in the key and are not looked at.
+
+    Neighbouring nodes of a tree are neighbours in memory, a stretch, and so are their windows: actions are read for a run of
+    nodes at a time, and between two classified levels whole subtrees are grown without bookkeeping.
     """
     one = np.uint64(1)
     tile = 16
+    factors = 3 if len(second) else 1
+    evaluated = out.shape[1]
     size = tile * width + 32
-    s = _aligned(size)
-    s2 = _aligned(size)
-    node = np.empty(size, np.uint64)
-    node2 = np.empty(size, np.uint64)
-    tree_of = np.empty(size, np.int64)
-    tree_of2 = np.empty(size, np.int64)
-    sg = _aligned(size)
-    hg = _aligned(size)
-    ps = _aligned(size)
+    s, s2, hg, sg, ps = _aligned(size), _aligned(size), _aligned(size), _aligned(size), _aligned(size)
+    trees, trees2 = np.empty(size, np.int64), np.empty(size, np.int64)  # of each stretch
+    nodes, nodes2 = np.empty(size, np.uint64), np.empty(size, np.uint64)  # its first node
+    lengths, lengths2 = np.empty(size, np.int64), np.empty(size, np.int64)
     pt = np.empty(size, np.int64)
     pa = np.empty(size, np.int64)
-    pads = np.empty((5, size, 2), np.uint64)
-    acc = np.empty((tile, fused), np.uint64)
-    lanes = _aligned(24).reshape(48)
-    for i in range(48):
+    pads = np.empty((4, size, 2), np.uint64)
+    acc = np.empty((tile, evaluated), np.uint64)
+    lanes, rest = _aligned(16).reshape(32), _aligned(4)
+    for i in range(32):
         lanes[i] = 0
+    sums, keys = np.uint64(lanes.ctypes.data), np.uint64(convert.ctypes.data)
+    stride, table = np.uint64(16 * dense.shape[1]), np.uint64(dense.ctypes.data)
+    key_words, per_key = np.uint64(pcw.ctypes.data), np.uint64(8 * pcw.shape[1])
     for base in range(0, len(x), tile):
         m = min(tile, len(x) - base)
         for i in range(m):
             s[i, 0] = (roots[base + i, 0] & ~one) | np.uint64(party)
             s[i, 1] = roots[base + i, 1]
-            node[i] = 0
-            tree_of[i] = i
-            for f in range(fused):
+            trees[i], nodes[i], lengths[i] = i, 0, 1
+            for f in range(evaluated):
                 acc[i, f] = 0
-        groups = m
+        stretches = m
         gap = 0
         at = 0
         for level in range(1, depth + 1):
-            _grow(s, s2, hg, groups, 1 << gap, tree_of, cw, base, level - 1, tree)
+            _grow(s, s2, hg, stretches, trees, lengths, gap, cw, base, level - 1, tree)
             s, s2 = s2, s
             gap += 1
             if classify[level] == 0:
                 continue
-            per = 1 << gap
-            shift = np.uint64(n - level)
+            seeds, seeds2, pieces = np.uint64(s.ctypes.data), np.uint64(s2.ctypes.data), np.uint64(ps.ctypes.data)
+            shift, wrap, half = np.uint64(n - level), np.int64(64 - level), np.int64(1) << (level - 1)
             d1 = terms[level]
-            fours = fused == 3 and d1 == 2
-            w = n - level
-            q = kept[level]
+            blocks = (d1 + 1) >> 1  # of one factor
+            w, q = n - level, kept[level]
             lo, off, end = low[level], offset[level], length[level]
-            wrap = np.int64(64 - level)
+            quick = factors == 3 and short[level] == 1
+            v, block2, words = np.uint64(0), np.uint64(0), np.uint64(0)
             current = np.int64(-1)  # the tree whose leaves are being added up in `lanes`
-            v = np.uint64(0)
-            dense_leaves = classify[level] == 2 and ((per % 16 == 0 and fused == 1) or (per % 4 == 0 and fours))
-            if dense_leaves:
-                k = 0
-                while k < groups:
-                    e = tree_of[k]
-                    if e != current:
-                        if current >= 0:
-                            _flush(lanes, d1, fused, v, acc[current])
-                        current = e
-                        v = _kept(x[base + e], w, q)
-                    run = 1  # groups whose leaves follow each other: one stretch
-                    while k + run < groups and tree_of[k + run] == e and node[k + run] == node[k] + np.uint64(run):
-                        run += 1
-                    u = (np.int64((x[base + e] >> shift) - (node[k] << np.uint64(gap))) << wrap) >> wrap
-                    row = np.int64(actions[off]) - (u - lo)  # the next leaf's window is one lower, its row one higher
-                    mine = pcw[base + e, at : at + words[level]]
-                    _leaves(s, k * per, run * per, d1, fused, row, dense, mine, convert, lanes)
-                    k += run
-                _flush(lanes, d1, fused, v, acc[current])
-                break
-            k2 = 0
+            first = 0  # where the stretch begins
+            k2 = 0  # nodes that live on, and their stretches
+            stretches2 = 0
             c = 0
-            k = 0
-            while k < groups:
-                e = tree_of[k]
-                first_node = node[k] << np.uint64(gap)
-                u0 = np.int64((x[base + e] >> shift) - first_node)
-                if per == 4 and fours:  # four neighbours that are all pieces, and those that follow: in vectors
-                    row = ((u0 << wrap) >> wrap) - lo
-                    if 3 <= row < end and actions[off + row] >= 0 and actions[off + row - 3] == actions[off + row] + 3:
-                        run = 1
-                        while (
-                            k + run < groups
-                            and tree_of[k + run] == e
-                            and node[k + run] == node[k] + np.uint64(run)
-                            and row >= 4 * run + 3
-                            and actions[off + row - 4 * run] == actions[off + row] + 4 * run
-                            and actions[off + row - 4 * run - 3] == actions[off + row] + 4 * run + 3
-                        ):
-                            run += 1
-                        if e != current:
-                            if current >= 0:
-                                _flush(lanes, d1, fused, v, acc[current])
-                            current = e
-                            v = _kept(x[base + e], w, q)
-                        mine = pcw[base + e, at : at + words[level]]
-                        _leaves(s, k * per, run * per, d1, fused, actions[off + row], dense, mine, convert, lanes)
-                        k += run
+            for k in range(stretches):
+                e, count = trees[k], lengths[k] << gap
+                node = nodes[k] << np.uint64(gap)
+                top = x[base + e]
+                if e != current:
+                    if current >= 0:
+                        if quick:
+                            _flush_two(lanes, acc, current)
+                        elif factors == 1:
+                            acc[current, 0] += _flush(lanes, d1, v)
+                    current = e
+                    v = _kept(top, w, q)
+                    words = key_words + np.uint64(base + e) * per_key + np.uint64(8 * at)
+                    if factors == 3:
+                        block2 = one + np.uint64(second[base + e])
+                i = 0
+                while i < count:
+                    u = (np.int64((top >> shift) - node - np.uint64(i)) << wrap) >> wrap  # signed, `level` bits
+                    row = u - lo
+                    if row >= end:  # not listed: ZERO
+                        i += row - end + 1
                         continue
-                for j in range(per):
-                    row = (((u0 - j) << wrap) >> wrap) - lo  # signed, `level` bits
-                    a = np.int64(-2)
-                    if 0 <= row < end:
-                        a = actions[off + row]
-                    i = k * per + j
+                    if row < 0:  # from the lowest window on to the highest
+                        i += u + half + 1 + half - lo - end
+                        continue
+                    a = actions[off + row]
+                    run = min(runs[off + row], count - i)
+                    here = seeds + np.uint64(16 * (first + i))
                     if a == -1:
-                        s2[k2, 0] = s[i, 0]
-                        s2[k2, 1] = s[i, 1]
-                        node2[k2] = first_node | np.uint64(j)
-                        tree_of2[k2] = e
-                        k2 += 1
+                        _copy(here, seeds2 + np.uint64(16 * k2), run)
+                        trees2[stretches2], nodes2[stretches2], lengths2[stretches2] = e, node + np.uint64(i), run
+                        stretches2 += 1
+                        k2 += run
                     elif a >= 0:
-                        ps[c, 0] = s[i, 0]
-                        ps[c, 1] = s[i, 1]
-                        pt[c] = e
-                        pa[c] = a
-                        c += 1
-                k += 1
+                        coef = table + np.uint64(16 * a)
+                        if quick:
+                            _leaves_of_two(here, run, block2, v, coef, rest, words, keys, sums)
+                        elif factors == 1 and run & 15 == 0:
+                            _leaves(here, run, d1, coef, stride, words, keys, sums)
+                        else:
+                            _copy(here, pieces + np.uint64(16 * c), run)
+                            for j in range(run):
+                                pt[c] = e
+                                pa[c] = a + j
+                                c += 1
+                    i += run
+                first += count
             if current >= 0:
-                _flush(lanes, d1, fused, v, acc[current])
-            if c > 0:
-                for b in range(words[level] // 2):
+                if quick:
+                    _flush_two(lanes, acc, current)
+                elif factors == 1:
+                    acc[current, 0] += _flush(lanes, d1, v)
+            for f in range(evaluated if c > 0 else 0):
+                for b in range(blocks):
                     for i in range(c):
-                        sg[i, 0] = ps[i, 0] ^ ps[i, 1] ^ np.uint64(b)
+                        tweak = blocks * (1 + np.int64(second[base + pt[i]])) + b if f else b
+                        sg[i, 0] = ps[i, 0] ^ ps[i, 1] ^ np.uint64(tweak)
                         sg[i, 1] = ps[i, 0]
-                    mmo(sg, pads[b], c, convert)
-                for i in range(c):
-                    e = pt[i]
-                    v = _kept(x[base + e], w, q)
-                    t = np.uint64(0) - (ps[i, 0] & one)
-                    a = pa[i]
-                    # P_u(v_X - rho) = e0 + e1 (-rho) + c2 rho^2, a Taylor shift by the public part
-                    c0, c1, c2 = coefficients[a, 0], coefficients[a, 1], coefficients[a, 2]
-                    e0 = c0 + v * (c1 + v * c2)
-                    e1 = c1 + np.uint64(2) * v * c2
-                    for f in range(fused):
-                        p = f * d1
-                        y = e0 * (pads[p >> 1, i, p & 1] + (pcw[base + e, at + p] & t))
-                        if d1 > 1:
-                            p += 1
-                            y += e1 * (pads[p >> 1, i, p & 1] + (pcw[base + e, at + p] & t))
-                        if d1 > 2:
-                            p += 1
-                            y += c2 * (pads[p >> 1, i, p & 1] + (pcw[base + e, at + p] & t))
-                        acc[e, f] += y
-            at += words[level]
-            groups = k2
+                    mmo(sg, pads[2 * f + b], c, convert)
+            for i in range(c):
+                e = pt[i]
+                v = _kept(x[base + e], w, q)
+                t = np.uint64(0) - (ps[i, 0] & one)
+                a = pa[i]
+                # P_u(v_X - rho) = e0 + e1 (-rho) + c2 rho^2, a Taylor shift by the public part
+                c0, c1, c2 = coefficients[a, 0], coefficients[a, 1], coefficients[a, 2]
+                e0 = c0 + v * (c1 + v * c2)
+                e1 = c1 + np.uint64(2) * v * c2
+                for f in range(evaluated):
+                    p = at + 2 * blocks * (1 + np.int64(second[base + e])) if f else at
+                    y = e0 * (pads[2 * f, i, 0] + (pcw[base + e, p] & t))
+                    if d1 > 1:
+                        y += e1 * (pads[2 * f, i, 1] + (pcw[base + e, p + 1] & t))
+                    if d1 > 2:
+                        y += c2 * (pads[2 * f + 1, i, 0] + (pcw[base + e, p + 2] & t))
+                    acc[e, f] += y
+            at += 2 * blocks * factors
+            stretches = stretches2
             gap = 0
             s, s2 = s2, s
-            node, node2 = node2, node
-            tree_of, tree_of2 = tree_of2, tree_of
-            if groups == 0:
+            trees, trees2 = trees2, trees
+            nodes, nodes2 = nodes2, nodes
+            lengths, lengths2 = lengths2, lengths
+            if stretches == 0:
                 break
         for i in range(m):
-            for f in range(fused):
+            for f in range(evaluated):
                 out[base + i, f] = np.uint64(0) - acc[i, f] if party == 1 else acc[i, f]
 
 
@@ -356,14 +380,14 @@ def histogram(x, rows, roots, cw, pcw, party, bits, tree, convert, out):
     size = (tile << depth) + 32
     s, s2, cwx = _aligned(size), _aligned(size), _aligned(size)
     sg, hg = _aligned(size), _aligned(size)
-    tree_of = np.arange(tile)
+    trees, lengths = np.arange(tile), np.ones(tile, np.int64)
     for base in range(0, len(x), tile):
         m = min(tile, len(x) - base)
         for i in range(m):
             s[i, 0] = (roots[base + i, 0] & ~one) | np.uint64(party)
             s[i, 1] = roots[base + i, 1]
         for level in range(depth):
-            _grow(s, s2, cwx, m, 1 << level, tree_of, cw, base, level, tree)
+            _grow(s, s2, cwx, m, trees, lengths, level, cw, base, level, tree)
             s, s2 = s2, s
         per = 1 << depth
         for i in range(m * per):
@@ -431,12 +455,12 @@ def one_hot(roots, cw, pcw, party, depth, tree, convert, out):
     size = (1 << depth) + 32
     s, s2, cwx = _aligned(size), _aligned(size), _aligned(size)
     sg, hg = _aligned(size), _aligned(size)
-    tree_of = np.zeros(1, np.int64)
+    trees, lengths = np.zeros(1, np.int64), np.ones(1, np.int64)
     for e in range(len(roots)):
         s[0, 0] = (roots[e, 0] & ~one) | np.uint64(party)
         s[0, 1] = roots[e, 1]
         for level in range(depth):
-            _grow(s, s2, cwx, 1, 1 << level, tree_of, cw, e, level, tree)
+            _grow(s, s2, cwx, 1, trees, lengths, level, cw, e, level, tree)
             s, s2 = s2, s
         for i in range(1 << depth):
             sg[i, 0] = s[i, 0] ^ s[i, 1]

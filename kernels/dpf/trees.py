@@ -15,6 +15,7 @@ from .cover import Cover
 from .hashing import U64, TreeHash, TreeKeys
 from .keygen import generate
 
+U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
 LANES = 8  # 16-bit lanes in the one payload block of `histogram` and `points` trees
 
@@ -53,8 +54,11 @@ class Trees(ABC):
         """Keys at `alpha`; words[j] = payload words of level j, beta (B, sum words) level by level -> cw, pcw."""
 
     @abstractmethod
-    def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, fused: int = 1) -> U64:
-        """Share of the covered polynomial, times each of `fused` factors: (B, fused)."""
+    def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, second: U8 | None = None) -> U64:
+        """Share of the covered polynomial times the keys' one factor: (B, 1).
+
+        With `second` (B,), for keys of three factors: times factor 0, and times factor 1 + second (0 or 1): (B, 2).
+        """
 
     @abstractmethod
     def histogram(
@@ -96,12 +100,12 @@ class FastTrees(Trees):
         self._k.generate(alpha, depth, roots0, roots1, beta, words, lane16, self._tree, self._convert, cw, pcw)
         return cw, pcw
 
-    def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, fused: int = 1) -> U64:
-        out = np.empty((len(x), fused), np.uint64)
-        t = table
+    def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, second: U8 | None = None) -> U64:
+        out = np.empty((len(x), 1 if second is None else 2), np.uint64)
+        t, choice = table, np.zeros(0, np.uint8) if second is None else second
         self._k.cover(
-            x, roots, cw, pcw, party, t.n, t.depth, t.classify, t.low, t.offset, t.length, t.actions, t.terms, t.kept,
-            t.coefficients, t.dense, t.words(fused), fused, t.width, self._tree, self._convert, out,
+            x, roots, cw, pcw, party, t.n, t.depth, t.classify, t.low, t.offset, t.length, t.actions, t.runs,
+            t.terms, t.kept, t.coefficients, t.dense, t.short, choice, t.width, self._tree, self._convert, out,
         )  # fmt: skip
         return out
 
@@ -172,9 +176,10 @@ class ReferenceTrees(Trees):
         signed: U64 = -value if party == 1 else value
         return signed
 
-    def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, fused: int = 1) -> U64:
-        out = np.zeros((len(x), fused), np.uint64)
-        words = table.words(fused)
+    def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, second: U8 | None = None) -> U64:
+        factors = [np.zeros(len(x), np.int64)] + ([] if second is None else [1 + second.astype(np.int64)])
+        out = np.zeros((len(x), len(factors)), np.uint64)
+        words = table.words(1 if second is None else 3)
         ends = np.cumsum(words)
         s, node, tree = self._roots(roots, party), np.zeros(len(x), np.uint64), np.arange(len(x))
         for level in range(1, table.depth + 1):
@@ -199,8 +204,10 @@ class ReferenceTrees(Trees):
                 c0, c1, c2 = c[:, 0], c[:, 1], c[:, 2]
                 shifted = [c0 + v * (c1 + v * c2), c1 + np.uint64(2) * v * c2, c2]
                 d1 = int(table.terms[level])
-                for f in range(fused):
-                    y = sum((shifted[i] * value[:, f * d1 + i] for i in range(d1)), np.zeros(len(piece), np.uint64))
+                each = np.arange(len(piece))
+                for f, factor in enumerate(factors):
+                    first = (d1 + (d1 & 1)) * factor[tree[piece]]
+                    y = sum((shifted[i] * value[each, first + i] for i in range(d1)), np.zeros(len(piece), np.uint64))
                     np.add.at(out[:, f], tree[piece], y)
             keep = action == -1
             s, node, tree = s[keep], node[keep], tree[keep]

@@ -86,50 +86,88 @@ def _leaf_intrinsic(words: int, products: int) -> Any:
     return leaf16
 
 
-def _fused_leaf_intrinsic(words: int, leaves: int) -> Any:
+def _two_leaf_intrinsic(words: int, leaves: int) -> Any:
     seeds = words // 2
-    flight = min(2, leaves // seeds)  # vectors; each is three blocks at once, and AES takes twice as many to be busy
+    flight = min(4 if words == 8 else 8, leaves // seeds)  # vectors, each of two blocks at once
 
     @intrinsic
-    def leaf(typingctx: Any, src: Any, pcw: Any, keys: Any, coef: Any, stride: Any, acc: Any) -> Any:
-        """As leaf16_2 for `leaves` leaves and three factors at once (tweaks 0, 1, 2; pcw 6 words): acc[2 f + r], vectors of 8
-        words."""
+    def leaf(typingctx: Any, src: Any, second: Any, v: Any, pcw: Any, keys: Any, coef: Any, acc: Any) -> Any:
+        """acc[f] += sum over `leaves` leaves of (c_0 + v c_1) w_0, c_1 w_1, with the words w of factor f in (0, `second`).
+
+        `second` is the tweak of its block, and where its words are in pcw; coef: address of (leaves, 2) words (c_0, c_1);
+        v, c_1 below 2^31 in size. acc: vectors of 8 words, even lanes the first sum.
+        """
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             e = Emitter(builder, words)
-            src, pcw, keys, coef, stride, acc = args
+            src, second, v, pcw, keys, coef, acc = args
+            zero = ir.Constant(e.vec, [0] * words)
             pair = ir.VectorType(I64, 2)
-            spread = ir.Constant(ir.VectorType(I32, words), [0, 1] * seeds)
-            factors = []
-            for f in range(3):
-                address = builder.add(pcw, ir.Constant(I64, 16 * f))
+
+            def first_lanes(word: Any) -> Any:
+                """(word, 0) for each seed."""
+                one = builder.insert_element(zero, word, ir.Constant(I32, 0))
+                return e.shuffle(one, zero, [0, words] * seeds)
+
+            def corrections(block: Any) -> Any:
+                address = builder.add(pcw, builder.mul(block, ir.Constant(I64, 16)))
                 loaded = builder.load(builder.inttoptr(address, pair.as_pointer()))
                 loaded.align = 8
-                factors.append(builder.shuffle_vector(loaded, loaded, spread))
-            sums = [e.load(acc, 8 * i) for i in range(6)]
+                return builder.shuffle_vector(loaded, loaded, ir.Constant(ir.VectorType(I32, words), [0, 1] * seeds))
+
+            tweaks = zero, first_lanes(second)
+            factors = corrections(ir.Constant(I64, 0)), corrections(second)
+            shift = first_lanes(v)
+            half = ir.Constant(e.vec, [32] * words)
+            sums = [e.load(acc, 8 * f) for f in range(2)]
             for start in range(0, 2 * leaves, flight * words):
                 places = range(start, start + flight * words, words)
-                v = [e.load(src, at) for at in places]
-                plain = [e.sigma(x) for x in v]
-                g = e.mmo([builder.xor(x, e.constant((f, 0))) for x in plain for f in range(3)], keys)
-                for number, (x, at) in enumerate(zip(v, places, strict=True)):
+                nodes = [e.load(src, at) for at in places]
+                plain = [e.sigma(x) for x in nodes]
+                g = e.mmo([builder.xor(x, tweak) for x in plain for tweak in tweaks], keys)
+                for number, (x, at) in enumerate(zip(nodes, places, strict=True)):
                     control = e.control(x)
-                    for f in range(3):
-                        value = builder.add(g[3 * number + f], builder.and_(factors[f], control))
-                        for r in range(2):
-                            where = builder.add(coef, builder.mul(stride, ir.Constant(I64, r)))
-                            i = 2 * f + r
-                            sums[i] = builder.add(sums[i], builder.mul(value, e.load(where, at)))
-            for i, total in enumerate(sums):
-                e.store(total, acc, 8 * i)
+                    c = e.load(coef, at)
+                    slope = e.pairs(c, (1, 1))  # of 32 bits with sign: one short product
+                    slope = builder.ashr(builder.shl(slope, half), half)
+                    c = builder.add(c, builder.mul(slope, builder.ashr(builder.shl(shift, half), half)))
+                    for f in range(2):
+                        value = builder.add(g[2 * number + f], builder.and_(factors[f], control))
+                        sums[f] = builder.add(sums[f], builder.mul(value, c))
+            for f, total in enumerate(sums):
+                e.store(total, acc, 8 * f)
             return context.get_dummy_value()
 
-        return types.void(*[types.uint64] * 6), codegen
+        return types.void(*[types.uint64] * 7), codegen
 
     return leaf
+
+
+def _move_intrinsic(words: int, same: bool) -> Any:
+    seeds = words // 2
+
+    @intrinsic
+    def move4(typingctx: Any, src: Any, dst: Any) -> Any:
+        """Four seeds from src to dst; with `same` the one seed at src, four times."""
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            e = Emitter(builder, words)
+            src, dst = args
+            if same:
+                pair = builder.load(builder.inttoptr(src, ir.VectorType(I64, 2).as_pointer()))
+                pair.align = 8
+                every = builder.shuffle_vector(pair, pair, ir.Constant(ir.VectorType(I32, words), [0, 1] * seeds))
+            for at in range(0, 8, words):
+                e.store(every if same else e.load(src, at), dst, at)
+            return context.get_dummy_value()
+
+        return types.void(types.uint64, types.uint64), codegen
+
+    return move4
 
 
 _WORDS = vector_words() or 2
 grow16 = _grow_intrinsic(_WORDS)
 leaf16_1, leaf16_2, leaf16_3 = (_leaf_intrinsic(_WORDS, n) for n in (1, 2, 3))
-leaf4, leaf8 = (_fused_leaf_intrinsic(_WORDS, n) for n in (4, 8))
+two4, two8, two16 = (_two_leaf_intrinsic(_WORDS, n) for n in (4, 8, 16))
+copy4, fill4 = _move_intrinsic(_WORDS, False), _move_intrinsic(_WORDS, True)

@@ -365,7 +365,7 @@ def _pointwise(name: str, bits: int, frac_out: int) -> Table:
         depth=depth,
         frac_in=FRAC_IN,
         frac_out=frac_out,
-        terms={max(2, depth - 6): 2, coarse: 2, depth: 3},  # tails at windows of 16 and 4
+        terms={depth: 3, coarse: 2} | ({depth - 6: 2} if depth >= 10 else {}),  # tails at windows of 4 and 16
         classify=(),
         tolerance=2e-4,
         domain=(-edge, edge),
@@ -409,7 +409,9 @@ def _gated(name: str, bits: int, frac_out: int) -> Table:
         depth=depth,
         frac_in=FRAC_IN,
         frac_out=frac_out,
-        terms={max(2, depth - 9): 2, coarse: 2, depth - 4: 2, depth - 2: 2, depth: 2},
+        # A level costs 48 bytes of payload to each peer: few levels, and the coarse ones in wide rings only.
+        terms={depth: 2, depth - 2: 2}
+        | {level: 2 for level, least in ((depth - 7, 4), (depth - 9, 5)) if level >= least},
         classify=(),
         tolerance=1.6e-4,
         domain=(-edge, edge),

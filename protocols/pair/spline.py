@@ -8,8 +8,10 @@
 Cost: 1 round, n bits online; 16 depth + 8 words bytes a key to each peer. Error: the table's `error`.
 Simulator: X is uniform in Z_2^n; which nodes are visited depends on X alone; one key alone is simulatable (`keygen`).
 
-Fused product f(g) u (one round): u is lifted beside g; factors (1, r_u, b_u) give shares y_0, y_1, y_2 of f(g) times each, and
-f(g) u = y_0 alpha_u - y_1 + 2^n_u p_u y_2. The mask of u needs no shares of its own.
+Fused product f(g) u (one round): u is lifted beside g, u = alpha_u + e_{p_u} with public alpha_u and p_u (`lift`) and the
+dealer's secrets e_0 = -r_u, e_1 = 2^n_u b_u - r_u. Keys have the factors (1, e_0, e_1); of the last two a party evaluates the
+one that p_u selects: f(g) u = y_0 alpha_u + y_{1 + p_u}. The mask of u needs no shares of its own, and the words that are not
+evaluated are as uniform as all correction words.
 
 Keys come in portions of PORTION elements so that memory stays bounded and dealing overlaps evaluation.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...kernels.dpf.trees import U8
 from .cost import Cost, keyed, opened
 from .party import Dealer, Party
 from .secret import U64, Secret, low
@@ -26,14 +29,14 @@ from .tables import Table
 PORTION = 1 << 14
 
 
-def table_cost(count: int, table: Table, fused: int = 1) -> Cost:
+def table_cost(count: int, table: Table, factors: int = 1) -> Cost:
     """1 round."""
     c = table.cover
-    return opened(count, c.n) + keyed(count, c.depth, c.payload_words(fused))
+    return opened(count, c.n) + keyed(count, c.depth, c.payload_words(factors))
 
 
 def deal_keys(d: Dealer, table: Table, r: U64, factors: U64 | None = None) -> None:
-    """Keys for masks r (B,) mod 2^n; factors (B, fused), or the single factor 1."""
+    """Keys for masks r (B,) mod 2^n; factors (B, F), or the single factor 1."""
     c = table.cover
     f = np.ones((len(r), 1), np.uint64) if factors is None else factors
     for start in range(0, len(r), PORTION):
@@ -49,15 +52,16 @@ def deal_table(d: Dealer, table: Table, count: int) -> U64:
     return r
 
 
-def evaluate_keys(party: Party, table: Table, opened_value: U64, fused: int = 1) -> U64:
-    """Step 3 on X (B,), taking the keys portion by portion: (B, fused)."""
+def evaluate_keys(party: Party, table: Table, opened_value: U64, second: U8 | None = None) -> U64:
+    """Step 3 on X (B,), taking the keys portion by portion: (B, 1); with `second` (B,) as in `Trees.cover`, (B, 2)."""
     c = table.cover
-    words = c.payload_words(fused)
-    out = np.empty((len(opened_value), fused), np.uint64)
+    words = c.payload_words(1 if second is None else 3)
+    out = np.empty((len(opened_value), 1 if second is None else 2), np.uint64)
     for start in range(0, len(opened_value), PORTION):
-        x = opened_value[start : start + PORTION]
+        part = slice(start, start + PORTION)
+        x, chosen = opened_value[part], None if second is None else second[part]
         roots, cw, pcw = party.keys(len(x), c.depth, words)
-        out[start : start + PORTION] = party.trees.cover(c, x, roots, cw, pcw, party.role, fused)
+        out[part] = party.trees.cover(c, x, roots, cw, pcw, party.role, chosen)
     return out
 
 
@@ -93,7 +97,8 @@ def deal_gated(d: Dealer, table: Table, bits_up: int, count: int) -> None:
     """The dealer's part of `gated`."""
     r = low(d.mask(count), table.cover.n)
     r_u = low(d.mask(count), bits_up)
-    factors = np.stack([np.ones(count, np.uint64), r_u, r_u >> np.uint64(bits_up - 1)], 1)
+    wrapped = (r_u >> np.uint64(bits_up - 1)) << np.uint64(bits_up)  # 2^n_u b_u
+    factors = np.stack([np.ones(count, np.uint64), -r_u, wrapped - r_u], 1)
     deal_keys(d, table, r, factors)
 
 
@@ -106,8 +111,9 @@ def gated(party: Party, g: Secret, u: Secret, table: Table, bits_up: int) -> Sec
     offset = np.uint64((1 << (bits_up - 2)) if party.role == 0 else 0)
     masked_u = u.share + party.mask(count).reshape(u.shape) + offset
     x, w = party.exchange([(masked_g, table.cover.n), (masked_u, bits_up)])
-    y = evaluate_keys(party, table, x.reshape(-1), 3)
-    alpha = w.reshape(-1) - np.uint64(1 << (bits_up - 2))
-    p = np.uint64(1) - (w.reshape(-1) >> np.uint64(bits_up - 1))
-    z = y[:, 0] * alpha - y[:, 1] + ((p * y[:, 2]) << np.uint64(bits_up))
+    w = w.reshape(-1)
+    alpha = w - np.uint64(1 << (bits_up - 2))
+    p = (np.uint64(1) - (w >> np.uint64(bits_up - 1))).astype(np.uint8)
+    y = evaluate_keys(party, table, x.reshape(-1), p)
+    z = y[:, 0] * alpha + y[:, 1]
     return Secret(z.reshape(g.shape), table.frac_out + u.frac, 64)

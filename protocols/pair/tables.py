@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ModelError
-from ...kernels.dpf.cover import EXPAND, ZERO, Cover, dense_pairs
+from ...kernels.dpf.cover import EXPAND, ZERO, Cover
 from .functions import F64, Function
 
 DENSE = 1 << 14  # leaf windows listed in order, at most
@@ -154,7 +154,6 @@ def build(
         term_count,
         kept,
         coefficients,
-        dense_pairs(coefficients),
         width,
     )
     return Table(cover, frac_in, frac_out, worst)

@@ -63,22 +63,41 @@ def test_sixteen_leaves_add_up(width: int, products: int) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("leaves", [4, 8])
-def test_leaves_of_a_fused_product_add_up(width: int, leaves: int) -> None:
-    leaf = vector._fused_leaf_intrinsic(width, leaves)
+@pytest.mark.parametrize("leaves", [4, 8, 16])
+@pytest.mark.parametrize("second", [1, 2])
+def test_leaves_of_a_fused_product_add_up(width: int, leaves: int, second: int) -> None:
+    """Slopes and v of either sign, up to 31 bits."""
+    leaf = vector._two_leaf_intrinsic(width, leaves)
 
     @njit
-    def run(s, pcw, keys, coef, stride, acc):
+    def run(s, second, v, pcw, keys, coef, acc):
         leaf(
-            np.uint64(s.ctypes.data), np.uint64(pcw.ctypes.data), np.uint64(keys.ctypes.data),
-            np.uint64(coef.ctypes.data), stride, np.uint64(acc.ctypes.data),
+            np.uint64(s.ctypes.data), second, v, np.uint64(pcw.ctypes.data), np.uint64(keys.ctypes.data),
+            np.uint64(coef.ctypes.data), np.uint64(acc.ctypes.data),
         )  # fmt: skip
 
-    seeds, pcw, coef, acc = words(leaves, 2), words(6), words(2, 9, 2), np.zeros(48, np.uint64)
-    run(seeds, pcw, round_keys(KEYS.convert), coef, np.uint64(9 * 16), acc)
-    for f in range(3):
-        value = leaf_words(seeds, pcw, f)
-        for r in range(2):
-            i = 8 * (2 * f + r)
-            lanes = acc[i : i + 8].reshape(-1, 2).sum(0, dtype=np.uint64)
-            assert np.array_equal(lanes, (value * coef[r, :leaves]).sum(0, dtype=np.uint64))
+    seeds, pcw, coef, acc = words(leaves, 2), words(6), words(leaves, 2), np.zeros(16, np.uint64)
+    coef[:, 1] = (words(leaves).view(np.int64) >> np.int64(32)).view(np.uint64)
+    coef[:2, 1] = np.array([-(1 << 31) + 1, (1 << 31) - 1], np.int64).view(np.uint64)
+    v = np.uint64((1 << 31) - 1) - (words(1)[0] >> np.uint64(60))
+    run(seeds, np.uint64(second), v, pcw, round_keys(KEYS.convert), coef, acc)
+    for f, block in enumerate((0, second)):
+        value = leaf_words(seeds, pcw, block)
+        lanes = acc[8 * f : 8 * f + 8].reshape(-1, 2).sum(0, dtype=np.uint64)
+        assert lanes[0] == (value[:, 0] * (coef[:, 0] + v * coef[:, 1])).sum(dtype=np.uint64)
+        assert lanes[1] == (value[:, 1] * coef[:, 1]).sum(dtype=np.uint64)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("same", [False, True])
+def test_four_seeds_move(width: int, same: bool) -> None:
+    move4 = vector._move_intrinsic(width, same)
+
+    @njit
+    def run(source, target):
+        move4(np.uint64(source.ctypes.data), np.uint64(target.ctypes.data))
+
+    source, target = words(4, 2), np.zeros((5, 2), np.uint64)
+    run(source, target)
+    assert np.array_equal(target[:4], source[[0] * 4] if same else source)
+    assert not target[4].any()

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ....kernels.dpf.cover import Cover
 from ....kernels.dpf.hashing import U64
 from ....kernels.dpf.keygen import one_hot_depth, one_hot_keys, tree_keys
-from ....kernels.dpf.trees import Trees, make_trees, one_of_eight, small_depth
+from ....kernels.dpf.trees import U8, Trees, make_trees, one_of_eight, small_depth
 from ....kernels.prg import Prg
 from ....kernels.ring import PublicMatrix, bmm, bmm_nt, matmul
 from ....link import Link
@@ -116,8 +116,8 @@ class _NoTrees(Trees):
     ) -> tuple[U64, U64]:
         return np.empty((len(alpha), depth, 2), np.uint64), np.empty_like(beta)
 
-    def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, fused: int = 1) -> U64:
-        return np.empty((len(x), fused), np.uint64)
+    def cover(self, table: Cover, x: U64, roots: U64, cw: U64, pcw: U64, party: int, second: U8 | None = None) -> U64:
+        return np.empty((len(x), 1 if second is None else 2), np.uint64)
 
     def histogram(
         self, out: U16, x: U64, rows: npt.NDArray[np.int64], roots: U64, cw: U64, pcw: U64, party: int
@@ -156,8 +156,11 @@ def measured_trees(plans: list[Scales]) -> Iterator[Measured]:
     trees = make_trees(tree_keys(secrets.token_bytes(16)))
     for spec, scales in zip(SHAPES, plans, strict=True):
         act, soft = scales.activation("layers.0.act"), scales.attention("layers.0.attention")
-        fused = 3 if spec.gated else 1
-        tables = ((act.table, fused, (1, 40, 1024)), (soft.exp, 1, (24, 1024)), (soft.reciprocal, 1, (1, 6, 64)))
+        tables = (
+            (act.table, 3 if spec.gated else 1, (1, 40, 1024)),
+            (soft.exp, 1, (24, 1024)),
+            (soft.reciprocal, 1, (1, 6, 64)),
+        )
         for table, factors, counts in (*tables, (scales.norm("norm").table, 1, (1, 16, 48))):
             cover = table.cover
             for count in counts:
@@ -170,20 +173,21 @@ def measured_trees(plans: list[Scales]) -> Iterator[Measured]:
         yield {"one_hot": 1, "one_hot.leaf": 2 << depth}, timed(lambda k=key: trees.one_hot(*k))  # type: ignore[misc]
 
 
-def _one_table(trees: Trees, cover: Cover, fused: int, count: int) -> Iterator[Measured]:
+def _one_table(trees: Trees, cover: Cover, factors: int, count: int) -> Iterator[Measured]:
     x, roots = words(count) >> np.uint64(64 - cover.n), words(count, 2)
-    cw, pcw = words(count, cover.depth, 2), words(count, cover.payload_words(fused))
+    cw, pcw = words(count, cover.depth, 2), words(count, cover.payload_words(factors))
     for array in (cw, pcw):
         array.flags.writeable = False  # as from the wire
-    yield evaluated(cover, count, fused), timed(lambda: trees.cover(cover, x, roots, cw, pcw, 1, fused))
-    r, factors = x, words(count, fused)
-    beta = cover.payload(r, factors)
-    alpha, ws = r >> np.uint64(cover.n - cover.depth), cover.words(fused)
+    second = (words(count) & np.uint64(1)).astype(np.uint8) if factors == 3 else None
+    yield evaluated(cover, count, factors), timed(lambda: trees.cover(cover, x, roots, cw, pcw, 1, second))
+    r, secret = x, words(count, factors)
+    beta = cover.payload(r, secret)
+    alpha, ws = r >> np.uint64(cover.n - cover.depth), cover.words(factors)
     yield (
-        generated(count, cover.depth, cover.payload_words(fused)),
+        generated(count, cover.depth, cover.payload_words(factors)),
         timed(lambda: trees.generate(alpha, cover.depth, roots, roots, beta, ws)),
     )
-    yield payloads(cover, count, fused), timed(lambda: cover.payload(r, factors))
+    yield payloads(cover, count, factors), timed(lambda: cover.payload(r, secret))
 
 
 def _small(trees: Trees, bits: int) -> Iterator[Measured]:

@@ -26,69 +26,63 @@ class Visits:
     """Means over X of what one key's evaluation does."""
 
     grown: tuple[float, ...]  # nodes taken one level down, by level
-    lookups: float  # windows looked up one by one
+    runs: float  # stretches of neighbouring nodes with one action
     pieces: float  # nodes evaluated one by one
     blocks: float  # AES blocks these are converted with
     dense: float  # AES blocks of leaves evaluated in order
-    fours: float  # groups of four nodes evaluated together with three factors
+    fours: float  # groups of up to four nodes evaluated together with two of three factors
 
 
 @lru_cache(maxsize=512)
-def visits(cover: Cover, fused: int) -> Visits:
-    """Walk `cover` for a sample of X, as `kernels.dpf.fast.cover` does."""
+def visits(cover: Cover, factors: int) -> Visits:
+    """Walk `cover` for a sample of X, as `kernels.dpf.fast.cover` does; keys with `factors` factors."""
     drawn: U64 = np.random.default_rng(1).integers(0, 1 << 63, SAMPLE, np.uint64)
     x: U64 = drawn >> np.uint64(63 - cover.n)
-    words = cover.words(fused)
     node: U64 = np.zeros(SAMPLE, np.uint64)
     tree: npt.NDArray[np.int64] = np.arange(SAMPLE)
     grown: list[float] = []
-    lookups = pieces = blocks = dense = fours = 0.0
+    runs = pieces = blocks = dense = fours = 0.0
     gap = 0
     for level in range(1, cover.depth + 1):
         grown.append(len(node) * (1 << gap) / SAMPLE)
         gap += 1
         if not cover.classify[level]:
             continue
-        per, last = 1 << gap, len(node)
-        node = np.add.outer(node << np.uint64(gap), np.arange(per, dtype=np.uint64)).reshape(-1)
-        tree = np.repeat(tree, per)
+        node = np.add.outer(node << np.uint64(gap), np.arange(1 << gap, dtype=np.uint64)).reshape(-1)
+        tree = np.repeat(tree, 1 << gap)
         gap = 0
-        in_fours = fused == 3 and cover.terms[level] == 2
-        if cover.classify[level] == 2 and ((per % 16 == 0 and fused == 1) or (per % 4 == 0 and in_fours)):
-            if in_fours:
-                fours += len(node) / 4
-            else:
-                dense += len(node) * (2 if cover.terms[level] == 3 else 1)
-            break
         wrap = 64 - level
         u = (((x[tree] >> np.uint64(cover.n - level)) - node) << np.uint64(wrap)).view(np.int64) >> wrap
         at = u - cover.low[level]
         listed = (at >= 0) & (at < cover.length[level])
         action = np.full(len(u), -2, np.int64)
         action[listed] = cover.actions[cover.offset[level] + at[listed]]
-        piece = action >= 0
-        if in_fours and per == 4:
-            whole = piece.reshape(last, 4).all(1)
-            fours += float(whole.sum())
-            piece = piece & ~np.repeat(whole, 4)
-            lookups -= 3.0 * float(whole.sum())
-        lookups += len(u)
-        pieces += float(piece.sum())
-        blocks += float(piece.sum()) * int(words[level]) / 2
+        together = np.where(action[:-1] >= 0, action[1:] == action[:-1] + 1, action[1:] == action[:-1])
+        together &= (tree[1:] == tree[:-1]) & (node[1:] == node[:-1] + np.uint64(1))
+        first = np.flatnonzero(np.concatenate([[True], ~together]))  # of each run
+        runs += len(first)
+        sizes = np.diff(np.append(first, len(u)))[action[first] >= 0]
+        each = (1 + int(cover.terms[level])) // 2  # AES blocks of a node and factor
+        if factors == 3 and cover.short[level]:
+            fours += float(((sizes + 3) // 4).sum())
+        else:
+            whole = int(sizes[sizes % 16 == 0].sum()) if factors == 1 else 0
+            one_by_one = int(sizes.sum()) - whole
+            dense += whole * each
+            pieces += one_by_one
+            blocks += one_by_one * each * min(2, factors)
         keep = action == -1
         node, tree = node[keep], tree[keep]
         if not len(node):
             break
-    return Visits(
-        tuple(grown), lookups / SAMPLE, pieces / SAMPLE, blocks / SAMPLE, dense / SAMPLE, fours / SAMPLE
-    )  # fmt: skip
+    return Visits(tuple(grown), runs / SAMPLE, pieces / SAMPLE, blocks / SAMPLE, dense / SAMPLE, fours / SAMPLE)
 
 
-def evaluated(cover: Cover, count: int, fused: int = 1) -> dict[str, float]:
+def evaluated(cover: Cover, count: int, factors: int = 1) -> dict[str, float]:
     """A compute peer's side of `count` keys: `Trees.cover`, portion by portion."""
     if not count:
         return {}
-    seen = visits(cover, fused)
+    seen = visits(cover, factors)
     tiles, rest = divmod(count, TILE)
     grows = tiles * sum(ceil(nodes) for nodes in seen.grown)
     if rest:
@@ -97,7 +91,7 @@ def evaluated(cover: Cover, count: int, fused: int = 1) -> dict[str, float]:
         "cover.call": ceil(count / PORTION),
         "cover.key": count,
         "cover.grow": grows,
-        "cover.lookup": count * seen.lookups,
+        "cover.run": count * seen.runs,
         "cover.piece": count * seen.pieces,
         "cover.block": count * seen.blocks,
         "cover.leaf": count * seen.dense,
@@ -128,12 +122,12 @@ def generated(count: int, depth: int, words: int) -> dict[str, float]:
     }
 
 
-def payloads(cover: Cover, count: int, fused: int = 1) -> dict[str, float]:
+def payloads(cover: Cover, count: int, factors: int = 1) -> dict[str, float]:
     """The dealer's payloads (1, -rho, rho^2) times each factor, made level by level in numpy."""
-    passes = sum(3 + fused * (1 + 2 * int(terms)) for terms in cover.terms if terms)
+    passes = sum(3 + factors * (1 + 2 * int(terms)) for terms in cover.terms if terms)
     return {"payload.pass": passes * ceil(count / PORTION), "payload.element": passes * count}
 
 
-def dealt(cover: Cover, count: int, fused: int = 1) -> dict[str, float]:
+def dealt(cover: Cover, count: int, factors: int = 1) -> dict[str, float]:
     """Everything the dealer does for `count` keys of a table."""
-    return generated(count, cover.depth, cover.payload_words(fused)) | payloads(cover, count, fused)
+    return generated(count, cover.depth, cover.payload_words(factors)) | payloads(cover, count, factors)
