@@ -12,7 +12,22 @@ import numpy as np
 from numba import njit
 
 from .aes import mmo
-from .vector import copy4, fill4, grow16, leaf16_1, leaf16_2, leaf16_3, two4, two8, two16
+from .vector import (
+    clear8,
+    copy4,
+    even_sum,
+    fill4,
+    grow16,
+    leaf16_1,
+    leaf16_2,
+    leaf16_3,
+    odd_sum,
+    one4,
+    one16,
+    two4,
+    two8,
+    two16,
+)
 
 
 @njit(nogil=True, cache=True)
@@ -93,21 +108,28 @@ def _copy(src, dst, count):
 
 
 @njit(nogil=True, cache=True)
-def _grow(s, s2, cwx, stretches, trees, lengths, gap, cw, base, level, tree):
-    """One level down for stretches of lengths[k] << gap neighbouring nodes, each of one tree: s -> s2."""
-    words, per_tree = np.uint64(cwx.ctypes.data), np.uint64(16 * cw.shape[1])
-    first = np.uint64(cw.ctypes.data) + np.uint64(16 * level)
-    nodes = 0
-    for k in range(stretches):
-        count = lengths[k] << gap
-        source, target = first + np.uint64(base + trees[k]) * per_tree, words + np.uint64(16 * nodes)
-        for i in range((count + 3) >> 2):
-            fill4(source, target + np.uint64(64 * i))
-        nodes += count
-    source, target, keys = np.uint64(s.ctypes.data), np.uint64(s2.ctypes.data), np.uint64(tree.ctypes.data)
+def _spread(cw, target, count):
+    """The correction word at address cw beside each of `count` seeds; up to three more are written."""
+    for i in range((count + 3) >> 2):
+        fill4(cw, target + np.uint64(64 * i))
+
+
+@njit(nogil=True, cache=True)
+def _grow(seeds, children, words, nodes, keys):
+    """One level down for `nodes` nodes, with the correction words beside them. All are addresses."""
     for i in range((nodes + 15) >> 4):
         step = np.uint64(256 * i)
-        grow16(source + step, target + np.uint64(512 * i), words + step, keys)
+        grow16(seeds + step, children + np.uint64(512 * i), words + step, keys)
+
+
+@njit(nogil=True, cache=True)
+def _grow_whole(s, s2, cwx, trees, cw, base, level, tree):
+    """Whole trees from level `level` to the next: s -> s2."""
+    per_level, words = np.uint64(16), np.uint64(cwx.ctypes.data)
+    first, per_tree = np.uint64(cw.ctypes.data) + per_level * np.uint64(level), per_level * np.uint64(cw.shape[1])
+    for k in range(trees):
+        _spread(first + np.uint64(base + k) * per_tree, words + np.uint64((16 * k) << level), 1 << level)
+    _grow(np.uint64(s.ctypes.data), np.uint64(s2.ctypes.data), words, trees << level, np.uint64(tree.ctypes.data))
 
 
 @njit(nogil=True, cache=True)
@@ -133,58 +155,50 @@ def _leaves(leaves, count, d1, coef, stride, words, keys, acc):
 def _flush(acc, d1, v):
     """The polynomials' values from the sums of `_leaves`, the powers of the public v put in; clears acc."""
     two = np.uint64(2)
-    m00, m10, m20 = np.uint64(0), np.uint64(0), np.uint64(0)
-    m11, m21, m22 = np.uint64(0), np.uint64(0), np.uint64(0)
-    for lane in range(0, 8, 2):  # even lanes: sums of c_r w_0; odd lanes: of c_(r+1) w_1 = c_(r+1) (-rho)
-        m00 += acc[lane]
-        m11 += acc[lane + 1]
-        m10 += acc[8 + lane]
-        m21 += acc[9 + lane]
-        if d1 == 3:
-            m20 += acc[16 + lane]
-            m22 += acc[24 + lane]
-    for i in range(32):
-        acc[i] = 0
+    second = acc + np.uint64(64)
+    # even lanes: sums of c_r w_0; odd lanes: of c_(r+1) w_1 = c_(r+1) (-rho)
+    m00, m11, m10, m21 = even_sum(acc), odd_sum(acc), even_sum(second), odd_sum(second)
+    clear8(acc)
+    clear8(second)
+    if d1 < 3:
+        return m00 + v * m10 + m11
+    third, fourth = acc + np.uint64(128), acc + np.uint64(192)
+    m20, m22 = even_sum(third), even_sum(fourth)
+    clear8(third)
+    clear8(fourth)
     return m00 + v * (m10 + v * m20) + m11 + two * v * m21 + m22
 
 
 @njit(nogil=True, cache=True)
-def _leaves_of_two(leaves, count, second, v, coef, rest, words, keys, acc):
-    """acc += the values of degree 1 at `count` leaves of one tree, times factor 0 and factor `second`: 8 words each.
+def _short_leaves(leaves, count, factors, second, v, coef, rest, words, keys, acc):
+    """acc += the values of degree 1 at `count` leaves of one tree, times one factor or (of 3) factor 0 and `second`.
 
-    Addresses: leaves, coef (the first leaf's), words, keys, acc; rest (4, 2) is room for the last leaves' coefficients.
+    Addresses: leaves, coef (the first leaf's), words, keys, acc (8 words a factor); rest, room for eight leaves' coefficients.
     """
     start = 0
     while start + 16 <= count:
         step = np.uint64(16 * start)
-        two16(leaves + step, second, v, words, keys, coef + step, acc)
+        if factors == 3:
+            two16(leaves + step, second, v, words, keys, coef + step, acc)
+        else:
+            one16(leaves + step, second, v, words, keys, coef + step, acc)
         start += 16
-    if start + 8 <= count:
+    if factors == 3 and start + 8 <= count:
         step = np.uint64(16 * start)
         two8(leaves + step, second, v, words, keys, coef + step, acc)
         start += 8
-    if start + 4 <= count:
+    while start < count:
         step = np.uint64(16 * start)
-        two4(leaves + step, second, v, words, keys, coef + step, acc)
+        source = coef + step
+        if start + 4 > count:  # the seeds behind the last one count nothing
+            copy4(source, rest)
+            clear8(rest + np.uint64(16 * (count - start)))
+            source = rest
+        if factors == 3:
+            two4(leaves + step, second, v, words, keys, source, acc)
+        else:
+            one4(leaves + step, second, v, words, keys, source, acc)
         start += 4
-    if start < count:  # the others count nothing
-        step, room = np.uint64(16 * start), np.uint64(rest.ctypes.data)
-        copy4(coef + step, room)
-        for i in range(count - start, 4):
-            rest[i, 0] = 0
-            rest[i, 1] = 0
-        two4(leaves + step, second, v, words, keys, room, acc)
-
-
-@njit(nogil=True, cache=True)
-def _flush_two(acc, out, tree):
-    """out[tree] += the sums of `_leaves_of_two`; clears acc."""
-    for f in range(2):
-        total = np.uint64(0)
-        for lane in range(8 * f, 8 * f + 8):
-            total += acc[lane]
-            acc[lane] = 0
-        out[tree, f] += total
 
 
 @njit(nogil=True, cache=True)
@@ -233,68 +247,87 @@ def cover(
     factors = 3 if len(second) else 1
     evaluated = out.shape[1]
     size = tile * width + 32
-    s, s2, hg, sg, ps = _aligned(size), _aligned(size), _aligned(size), _aligned(size), _aligned(size)
-    trees, trees2 = np.empty(size, np.int64), np.empty(size, np.int64)  # of each stretch
-    nodes, nodes2 = np.empty(size, np.uint64), np.empty(size, np.uint64)  # its first node
-    lengths, lengths2 = np.empty(size, np.int64), np.empty(size, np.int64)
+    # One block of memory: `s`, which is used to the end, keeps the rest of it alive, of which only addresses are held.
+    room = _aligned(5 * size + 32)
+    s, sg, ps = room[:size], room[size : 2 * size], room[2 * size : 3 * size]
+    seeds, per_array = np.uint64(room.ctypes.data), np.uint64(16 * size)
+    pieces, seeds2 = seeds + np.uint64(2) * per_array, seeds + np.uint64(3) * per_array
+    beside, sums = seeds + np.uint64(4) * per_array, seeds + np.uint64(5) * per_array
+    # stretches, in turn now and after the next classified level: the tree, the first node, how many nodes
+    trees, nodes, lengths = np.empty((2, size), np.int64), np.empty((2, size), np.uint64), np.empty((2, size), np.int64)
     pt = np.empty(size, np.int64)
     pa = np.empty(size, np.int64)
     pads = np.empty((4, size, 2), np.uint64)
     acc = np.empty((tile, evaluated), np.uint64)
-    lanes, rest = _aligned(16).reshape(32), _aligned(4)
-    for i in range(32):
-        lanes[i] = 0
-    sums, keys = np.uint64(lanes.ctypes.data), np.uint64(convert.ctypes.data)
+    sums2, rest = sums + np.uint64(64), sums + np.uint64(256)
+    for i in range(4):
+        clear8(sums + np.uint64(64 * i))
+    expand, keys = np.uint64(tree.ctypes.data), np.uint64(convert.ctypes.data)
     stride, table = np.uint64(16 * dense.shape[1]), np.uint64(dense.ctypes.data)
+    corrections, per_tree = np.uint64(cw.ctypes.data), np.uint64(16 * depth)
     key_words, per_key = np.uint64(pcw.ctypes.data), np.uint64(8 * pcw.shape[1])
     for base in range(0, len(x), tile):
         m = min(tile, len(x) - base)
+        s_now, s_next = seeds, seeds2
+        now = 0
         for i in range(m):
             s[i, 0] = (roots[base + i, 0] & ~one) | np.uint64(party)
             s[i, 1] = roots[base + i, 1]
-            trees[i], nodes[i], lengths[i] = i, 0, 1
+            trees[now, i], nodes[now, i], lengths[now, i] = i, 0, 1
             for f in range(evaluated):
                 acc[i, f] = 0
         stretches = m
         gap = 0
         at = 0
         for level in range(1, depth + 1):
-            _grow(s, s2, hg, stretches, trees, lengths, gap, cw, base, level - 1, tree)
-            s, s2 = s2, s
+            total = 0
+            for k in range(stretches):
+                count = lengths[now, k] << gap
+                word = corrections + np.uint64(base + trees[now, k]) * per_tree + np.uint64(16 * (level - 1))
+                _spread(word, beside + np.uint64(16 * total), count)
+                total += count
+            _grow(s_now, s_next, beside, total, expand)
+            s_now, s_next = s_next, s_now
             gap += 1
             if classify[level] == 0:
                 continue
-            seeds, seeds2, pieces = np.uint64(s.ctypes.data), np.uint64(s2.ctypes.data), np.uint64(ps.ctypes.data)
             shift, wrap, half = np.uint64(n - level), np.int64(64 - level), np.int64(1) << (level - 1)
             d1 = terms[level]
             blocks = (d1 + 1) >> 1  # of one factor
             w, q = n - level, kept[level]
             lo, off, end = low[level], offset[level], length[level]
-            quick = factors == 3 and short[level] == 1
+            quick = short[level] == 1
             v, block2, words = np.uint64(0), np.uint64(0), np.uint64(0)
-            current = np.int64(-1)  # the tree whose leaves are being added up in `lanes`
-            first = 0  # where the stretch begins
+            current = np.int64(-1)  # the tree whose leaves are being added up in `sums`
+            here = s_now  # where the stretch begins
+            then = 1 - now
             k2 = 0  # nodes that live on, and their stretches
             stretches2 = 0
             c = 0
-            for k in range(stretches):
-                e, count = trees[k], lengths[k] << gap
-                node = nodes[k] << np.uint64(gap)
-                top = x[base + e]
+            for k in range(stretches + 1):
+                e = trees[now, k] if k < stretches else np.int64(-2)
                 if e != current:
                     if current >= 0:
                         if quick:
-                            _flush_two(lanes, acc, current)
+                            acc[current, 0] += even_sum(sums) + odd_sum(sums)
+                            clear8(sums)
+                            if factors == 3:
+                                acc[current, 1] += even_sum(sums2) + odd_sum(sums2)
+                                clear8(sums2)
                         elif factors == 1:
-                            acc[current, 0] += _flush(lanes, d1, v)
+                            acc[current, 0] += _flush(sums, d1, v)
+                    if k == stretches:
+                        break
                     current = e
-                    v = _kept(top, w, q)
+                    v = _kept(x[base + e], w, q)
                     words = key_words + np.uint64(base + e) * per_key + np.uint64(8 * at)
                     if factors == 3:
                         block2 = one + np.uint64(second[base + e])
+                node, count = nodes[now, k] << np.uint64(gap), lengths[now, k] << gap
+                top = np.int64((x[base + e] >> shift) - node)
                 i = 0
                 while i < count:
-                    u = (np.int64((top >> shift) - node - np.uint64(i)) << wrap) >> wrap  # signed, `level` bits
+                    u = ((top - i) << wrap) >> wrap  # signed, `level` bits
                     row = u - lo
                     if row >= end:  # not listed: ZERO
                         i += row - end + 1
@@ -304,31 +337,27 @@ def cover(
                         continue
                     a = actions[off + row]
                     run = min(runs[off + row], count - i)
-                    here = seeds + np.uint64(16 * (first + i))
+                    first = here + np.uint64(16 * i)
                     if a == -1:
-                        _copy(here, seeds2 + np.uint64(16 * k2), run)
-                        trees2[stretches2], nodes2[stretches2], lengths2[stretches2] = e, node + np.uint64(i), run
+                        _copy(first, s_next + np.uint64(16 * k2), run)
+                        trees[then, stretches2], lengths[then, stretches2] = e, run
+                        nodes[then, stretches2] = node + np.uint64(i)
                         stretches2 += 1
                         k2 += run
                     elif a >= 0:
                         coef = table + np.uint64(16 * a)
                         if quick:
-                            _leaves_of_two(here, run, block2, v, coef, rest, words, keys, sums)
+                            _short_leaves(first, run, factors, block2, v, coef, rest, words, keys, sums)
                         elif factors == 1 and run & 15 == 0:
-                            _leaves(here, run, d1, coef, stride, words, keys, sums)
+                            _leaves(first, run, d1, coef, stride, words, keys, sums)
                         else:
-                            _copy(here, pieces + np.uint64(16 * c), run)
+                            _copy(first, pieces + np.uint64(16 * c), run)
                             for j in range(run):
                                 pt[c] = e
                                 pa[c] = a + j
                                 c += 1
                     i += run
-                first += count
-            if current >= 0:
-                if quick:
-                    _flush_two(lanes, acc, current)
-                elif factors == 1:
-                    acc[current, 0] += _flush(lanes, d1, v)
+                here += np.uint64(16 * count)
             for f in range(evaluated if c > 0 else 0):
                 for b in range(blocks):
                     for i in range(c):
@@ -356,10 +385,8 @@ def cover(
             at += 2 * blocks * factors
             stretches = stretches2
             gap = 0
-            s, s2 = s2, s
-            trees, trees2 = trees2, trees
-            nodes, nodes2 = nodes2, nodes
-            lengths, lengths2 = lengths2, lengths
+            s_now, s_next = s_next, s_now
+            now = then
             if stretches == 0:
                 break
         for i in range(m):
@@ -380,14 +407,13 @@ def histogram(x, rows, roots, cw, pcw, party, bits, tree, convert, out):
     size = (tile << depth) + 32
     s, s2, cwx = _aligned(size), _aligned(size), _aligned(size)
     sg, hg = _aligned(size), _aligned(size)
-    trees, lengths = np.arange(tile), np.ones(tile, np.int64)
     for base in range(0, len(x), tile):
         m = min(tile, len(x) - base)
         for i in range(m):
             s[i, 0] = (roots[base + i, 0] & ~one) | np.uint64(party)
             s[i, 1] = roots[base + i, 1]
         for level in range(depth):
-            _grow(s, s2, cwx, m, trees, lengths, level, cw, base, level, tree)
+            _grow_whole(s, s2, cwx, m, cw, base, level, tree)
             s, s2 = s2, s
         per = 1 << depth
         for i in range(m * per):
@@ -455,12 +481,11 @@ def one_hot(roots, cw, pcw, party, depth, tree, convert, out):
     size = (1 << depth) + 32
     s, s2, cwx = _aligned(size), _aligned(size), _aligned(size)
     sg, hg = _aligned(size), _aligned(size)
-    trees, lengths = np.zeros(1, np.int64), np.ones(1, np.int64)
     for e in range(len(roots)):
         s[0, 0] = (roots[e, 0] & ~one) | np.uint64(party)
         s[0, 1] = roots[e, 1]
         for level in range(depth):
-            _grow(s, s2, cwx, 1, trees, lengths, level, cw, e, level, tree)
+            _grow_whole(s, s2, cwx, 1, cw, e, level, tree)
             s, s2 = s2, s
         for i in range(1 << depth):
             sg[i, 0] = s[i, 0] ^ s[i, 1]

@@ -86,16 +86,16 @@ def _leaf_intrinsic(words: int, products: int) -> Any:
     return leaf16
 
 
-def _two_leaf_intrinsic(words: int, leaves: int) -> Any:
+def _short_leaf_intrinsic(words: int, leaves: int, factors: int) -> Any:
     seeds = words // 2
-    flight = min(4 if words == 8 else 8, leaves // seeds)  # vectors, each of two blocks at once
+    flight = min(4 if words == 8 else 8, leaves // seeds)  # vectors, each of `factors` blocks at once
 
     @intrinsic
     def leaf(typingctx: Any, src: Any, second: Any, v: Any, pcw: Any, keys: Any, coef: Any, acc: Any) -> Any:
-        """acc[f] += sum over `leaves` leaves of (c_0 + v c_1) w_0, c_1 w_1, with the words w of factor f in (0, `second`).
+        """acc[f] += sum over `leaves` leaves of (c_0 + v c_1) w_0, c_1 w_1, with the words w of factor 0, and of factor `second`.
 
-        `second` is the tweak of its block, and where its words are in pcw; coef: address of (leaves, 2) words (c_0, c_1);
-        v, c_1 below 2^31 in size. acc: vectors of 8 words, even lanes the first sum.
+        `second` is the tweak of its block, and where its words are in pcw; nobody reads it where there is one factor. coef:
+        address of (leaves, 2) words (c_0, c_1); v, c_1 below 2^31 in size. acc: vectors of 8 words, even lanes the first sum.
         """
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -115,11 +115,11 @@ def _two_leaf_intrinsic(words: int, leaves: int) -> Any:
                 loaded.align = 8
                 return builder.shuffle_vector(loaded, loaded, ir.Constant(ir.VectorType(I32, words), [0, 1] * seeds))
 
-            tweaks = zero, first_lanes(second)
-            factors = corrections(ir.Constant(I64, 0)), corrections(second)
+            tweaks = (zero, first_lanes(second))[:factors]
+            words_of = (corrections(ir.Constant(I64, 0)), corrections(second))[:factors]
             shift = first_lanes(v)
             half = ir.Constant(e.vec, [32] * words)
-            sums = [e.load(acc, 8 * f) for f in range(2)]
+            sums = [e.load(acc, 8 * f) for f in range(factors)]
             for start in range(0, 2 * leaves, flight * words):
                 places = range(start, start + flight * words, words)
                 nodes = [e.load(src, at) for at in places]
@@ -131,8 +131,8 @@ def _two_leaf_intrinsic(words: int, leaves: int) -> Any:
                     slope = e.pairs(c, (1, 1))  # of 32 bits with sign: one short product
                     slope = builder.ashr(builder.shl(slope, half), half)
                     c = builder.add(c, builder.mul(slope, builder.ashr(builder.shl(shift, half), half)))
-                    for f in range(2):
-                        value = builder.add(g[2 * number + f], builder.and_(factors[f], control))
+                    for f in range(factors):
+                        value = builder.add(g[factors * number + f], builder.and_(words_of[f], control))
                         sums[f] = builder.add(sums[f], builder.mul(value, c))
             for f, total in enumerate(sums):
                 e.store(total, acc, 8 * f)
@@ -166,8 +166,39 @@ def _move_intrinsic(words: int, same: bool) -> Any:
     return move4
 
 
+def _sum_intrinsic(first: int) -> Any:
+    @intrinsic
+    def lane_sum(typingctx: Any, src: Any) -> Any:
+        """Of the eight words at src, the sum of every second one, from word `first` on."""
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            e = Emitter(builder, 8)
+            loaded = e.load(args[0])
+            half = e.shuffle(loaded, loaded, [first, first + 2, first + 4, first + 6])
+            two = builder.add(e.shuffle(half, half, [0, 1]), e.shuffle(half, half, [2, 3]))
+            return builder.add(*(builder.extract_element(two, ir.Constant(I32, i)) for i in range(2)))
+
+        return types.uint64(types.uint64), codegen
+
+    return lane_sum
+
+
+@intrinsic
+def clear8(typingctx: Any, dst: Any) -> Any:
+    """Eight words of 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        e = Emitter(builder, 8)
+        e.store(ir.Constant(e.vec, [0] * 8), args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), codegen
+
+
 _WORDS = vector_words() or 2
 grow16 = _grow_intrinsic(_WORDS)
 leaf16_1, leaf16_2, leaf16_3 = (_leaf_intrinsic(_WORDS, n) for n in (1, 2, 3))
-two4, two8, two16 = (_two_leaf_intrinsic(_WORDS, n) for n in (4, 8, 16))
+one4, one16 = (_short_leaf_intrinsic(_WORDS, n, 1) for n in (4, 16))
+two4, two8, two16 = (_short_leaf_intrinsic(_WORDS, n, 2) for n in (4, 8, 16))
 copy4, fill4 = _move_intrinsic(_WORDS, False), _move_intrinsic(_WORDS, True)
+even_sum, odd_sum = _sum_intrinsic(0), _sum_intrinsic(1)

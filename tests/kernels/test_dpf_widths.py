@@ -64,10 +64,10 @@ def test_sixteen_leaves_add_up(width: int, products: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("leaves", [4, 8, 16])
-@pytest.mark.parametrize("second", [1, 2])
-def test_leaves_of_a_fused_product_add_up(width: int, leaves: int, second: int) -> None:
-    """Slopes and v of either sign, up to 31 bits."""
-    leaf = vector._two_leaf_intrinsic(width, leaves)
+@pytest.mark.parametrize("factors", [(0,), (0, 1), (0, 2)])
+def test_leaves_of_degree_one_add_up(width: int, leaves: int, factors: tuple[int, ...]) -> None:
+    """Slopes of either sign and v, up to 31 bits."""
+    leaf = vector._short_leaf_intrinsic(width, leaves, len(factors))
 
     @njit
     def run(s, second, v, pcw, keys, coef, acc):
@@ -80,8 +80,8 @@ def test_leaves_of_a_fused_product_add_up(width: int, leaves: int, second: int) 
     coef[:, 1] = (words(leaves).view(np.int64) >> np.int64(32)).view(np.uint64)
     coef[:2, 1] = np.array([-(1 << 31) + 1, (1 << 31) - 1], np.int64).view(np.uint64)
     v = np.uint64((1 << 31) - 1) - (words(1)[0] >> np.uint64(60))
-    run(seeds, np.uint64(second), v, pcw, round_keys(KEYS.convert), coef, acc)
-    for f, block in enumerate((0, second)):
+    run(seeds, np.uint64(factors[-1]), v, pcw, round_keys(KEYS.convert), coef, acc)
+    for f, block in enumerate(factors):
         value = leaf_words(seeds, pcw, block)
         lanes = acc[8 * f : 8 * f + 8].reshape(-1, 2).sum(0, dtype=np.uint64)
         assert lanes[0] == (value[:, 0] * (coef[:, 0] + v * coef[:, 1])).sum(dtype=np.uint64)

@@ -30,7 +30,7 @@ class Visits:
     pieces: float  # nodes evaluated one by one
     blocks: float  # AES blocks these are converted with
     dense: float  # AES blocks of leaves evaluated in order
-    fours: float  # groups of up to four nodes evaluated together with two of three factors
+    fours: float  # groups of up to four nodes evaluated together, times the factors
 
 
 @lru_cache(maxsize=512)
@@ -63,8 +63,8 @@ def visits(cover: Cover, factors: int) -> Visits:
         runs += len(first)
         sizes = np.diff(np.append(first, len(u)))[action[first] >= 0]
         each = (1 + int(cover.terms[level])) // 2  # AES blocks of a node and factor
-        if factors == 3 and cover.short[level]:
-            fours += float(((sizes + 3) // 4).sum())
+        if cover.short[level]:
+            fours += float(((sizes + 3) // 4).sum()) * min(2, factors)
         else:
             whole = int(sizes[sizes % 16 == 0].sum()) if factors == 1 else 0
             one_by_one = int(sizes.sum()) - whole
